@@ -1,0 +1,1 @@
+"""What both frameworks share: data, starting weights, schedule, metrics, statistics, report. Imports no framework."""

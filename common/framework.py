@@ -1,0 +1,81 @@
+"""The seam: what `common` asks of a framework, and all that it knows of one.
+
+`torch_impl` and `keras_impl` are modules that satisfy `Framework`; nothing else connects them to `common`. Arrays
+cross the seam as NumPy, images as (N, H, W, C), weights under the names and in the layout of the PyTorch model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import ModelSpec, Recipe
+
+Array: TypeAlias = NDArray[Any]
+Weights: TypeAlias = Mapping[str, Array]  # tensor name -> array, convolution kernels (out, in, h, w), dense (out, in)
+Model: TypeAlias = Any  # torch.nn.Module or keras.Model
+Trainer: TypeAlias = Any  # model, loss and optimizer state, opaque to common
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is fixed before the first tensor exists."""
+
+    device: str = "auto"  # auto | cpu | cuda
+    precision: str = "float32"  # float32 | float64
+    threads: int = 1  # compute threads of this process
+    seed: int = 0  # of the framework's own draws (dropout); everything else is drawn in common
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth of samples. The batch size never changes within a stream."""
+
+    images: NDArray[np.float32]  # (N, H, W, C), normalised
+    labels: NDArray[np.float32]  # (N,), class index
+    weights: NDArray[np.float32]  # (N,), loss weight; mean 1 over a training batch
+    rows: NDArray[np.int64]  # (N,), index into the stream's samples; -1 where a last evaluation batch is padded
+
+
+class Framework(Protocol):
+    """The verbs that each framework package exports, with equal names, parameters and defaults."""
+
+    def name(self) -> str:
+        """`torch`, `keras-tensorflow`, `keras-jax` or `keras-torch`."""
+
+    def configure(self, settings: Settings) -> str:
+        """Fix device, precision, threads and seed; returns the device's name.
+
+        Raises StudyError if the device or precision cannot be had.
+        """
+
+    def environment(self) -> dict[str, str]:
+        """Versions and switches that a reader needs to repeat a run."""
+
+    def build(self, spec: ModelSpec) -> Model:
+        """A model that maps (N, H, W, C) images to (N, outputs) logits; its weights are not meant to be used."""
+
+    def read_weights(self, model: Model) -> dict[str, Array]:
+        """A copy of every parameter and statistic, under PyTorch names and layout."""
+
+    def write_weights(self, model: Model, weights: Weights) -> None:
+        """Set every parameter and statistic. Raises StudyError unless names and shapes are exactly the model's."""
+
+    def create_trainer(self, model: Model, recipe: Recipe) -> Trainer:
+        """Bind model, loss and a fresh optimizer."""
+
+    def train_epoch(self, trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+        """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
+
+    def predict_logits(self, model: Model, batches: Iterable[Batch]) -> NDArray[np.float64]:
+        """Evaluation-mode logits of the batches in order, padded rows included, (batches * N, outputs)."""
+
+    def synchronise(self) -> None:
+        """Return when the device has finished all work given to it."""
+
+    def peak_device_memory_mib(self) -> float | None:
+        """Largest memory the framework held on an accelerator since `configure`; None on a CPU."""

@@ -1,0 +1,1 @@
+"""Every metric of the study, once, in NumPy, from saved predictions only."""

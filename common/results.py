@@ -1,0 +1,224 @@
+"""The run directory: written atomically, read back without trust, never silently overwritten.
+
+```
+STUDY/study.json                                    Study, versions, data digest
+STUDY/data/samples.csv  split.csv  audit.json       the table, `id,fold,split`, what was left out and why
+STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/
+    history.csv  predictions.npz  model.safetensors  run.log
+    run.json                                        last, by rename: a run without it never happened
+```
+
+`run.json` (format 1):
+
+```
+format        1
+status        "complete" | "failed"            reason   null | one sentence
+run           {task, model, framework, lane, seed, fold}
+spec, recipe  the model spec and recipe, as in config
+environment   {name: version or setting}       variables  {environment variable: value}
+device        "cpu" | the GPU's name           threads    int        precision  "float32"
+git_commit    str | null                       command    what repeats this run
+data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}}
+batches       {hashed: int, sha256: str}       the first training batches, bytes as the framework received them
+weights       {initial_sha256, final_sha256, parameters}
+choice        {epoch, val_loss, rule}          threshold  {value, rule}
+timings       import_seconds, build_seconds, first_step_seconds, step_p50_seconds, step_p95_seconds,
+              steady_images_per_second, wait_seconds, train_seconds, evaluate_seconds, checkpoint_seconds,
+              total_seconds, cpu_seconds
+memory        {peak_rss_mib, peak_device_mib | null}
+started, finished                              UTC, ISO 8601
+notice        research only
+```
+
+A failed run has at least format, status, reason, run, started, finished, notice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from common import config
+from common.config import Run
+from common.errors import StudyError
+
+FORMAT = 1
+HISTORY_COLUMNS = (
+    "epoch",  # from 1
+    "step",  # optimizer steps done
+    "learning_rate",  # of the epoch's last step
+    "train_loss",  # mean of the epoch's steps
+    "val_loss",
+    "val_score",  # the task's primary metric on validation
+    "seconds",  # of the training part
+    "images_per_second",
+    "wait_seconds",  # spent waiting for data
+)
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write through a temporary sibling and a rename: `path` is absent, old or whole, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)  # mkstemp gives 0600, which would hide results from a group
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, document: Any) -> None:
+    """JSON with sorted keys left as given, NaN refused: it is not JSON, and hides a fault."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+# --- predictions --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said of each validation and test sample; arrays of equal length N."""
+
+    sample_id: NDArray[np.str_]
+    patient: NDArray[np.str_]
+    split: NDArray[np.str_]  # "val" | "test"
+    y_true: NDArray[np.int64]  # class index
+    y_score: NDArray[np.float64]  # probability of class 1, (N,), or of each class, (N, C)
+
+    def of(self, split: str) -> Predictions:
+        """The rows of one split."""
+        keep = self.split == split
+        return Predictions(
+            self.sample_id[keep], self.patient[keep], self.split[keep], self.y_true[keep], self.y_score[keep]
+        )
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    arrays = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and check; raises StudyError for anything but five arrays of one length."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in Predictions.__dataclass_fields__}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise StudyError(f"{path} is no predictions file ({error}); delete its run folder to run it again") from error
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) != 1:
+        raise StudyError(f"{path} holds arrays of different lengths {sorted(lengths)}; delete its run folder")
+    return Predictions(**arrays)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as found on disk."""
+
+    run: Run
+    directory: Path
+    document: Mapping[str, Any]  # run.json
+
+    @property
+    def complete(self) -> bool:
+        return self.document["status"] == "complete"
+
+    def history(self) -> pd.DataFrame:
+        return pd.read_csv(self.directory / "history.csv")
+
+    def predictions(self) -> Predictions:
+        return read_predictions(self.directory / "predictions.npz")
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as found on disk."""
+
+    directory: Path
+    document: Mapping[str, Any]  # study.json
+    study: config.Study
+    runs: tuple[RunRecord, ...]  # every run that has a run.json, complete or failed, in the order of the grid
+
+    @property
+    def complete(self) -> tuple[RunRecord, ...]:
+        return tuple(record for record in self.runs if record.complete)
+
+    def samples(self) -> pd.DataFrame:
+        return pd.read_csv(self.directory / "data" / "samples.csv", dtype=str, keep_default_na=False)
+
+    def split(self) -> pd.DataFrame:
+        """Columns id, fold (int), split."""
+        return pd.read_csv(
+            self.directory / "data" / "split.csv", dtype={"id": str, "fold": int, "split": str}, keep_default_na=False
+        )
+
+    def audit(self) -> dict[str, Any]:
+        return read_json(self.directory / "data" / "audit.json")
+
+
+def run_directory(study_directory: Path, run: Run) -> Path:
+    return study_directory / "runs" / run.path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; StudyError if the file is missing or is anything else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise StudyError(f"{path} holds {type(document).__name__}, not an object")
+    return document
+
+
+def read_run(study_directory: Path, run: Run) -> RunRecord | None:
+    """The run's record, or None if it never happened."""
+    directory = run_directory(study_directory, run)
+    if not (directory / "run.json").exists():
+        return None
+    document = read_json(directory / "run.json")
+    if document.get("format") != FORMAT or document.get("run") != config.to_json(run):
+        raise StudyError(f"{directory / 'run.json'} is not the record of this run in format {FORMAT}; move it away")
+    return RunRecord(run, directory, document)
+
+
+def read_study(directory: Path) -> StudyRecord:
+    """Everything of a study but its arrays. Raises StudyError where there is none."""
+    document = read_json(directory / "study.json")
+    try:
+        study = config.study_from_json(document["study"])
+    except (KeyError, TypeError) as error:
+        raise StudyError(f"{directory / 'study.json'} does not describe a study ({error!r})") from error
+    found = (read_run(directory, run) for run in study.runs())
+    return StudyRecord(directory, document, study, tuple(record for record in found if record is not None))
