@@ -41,11 +41,14 @@ class Task:
         return self.classes.index(label)
 
 
-LABELS = ("normal", "stroke", "bleeding", "ischemia")  # what a sample may be labelled; "stroke" = kind not stated
+# What a sample may be labelled; "stroke": its kind is not stated.
+LABELS = ("normal", "stroke", "bleeding", "ischemia")
 
 TASKS: dict[str, Task] = {
     # The public two-class project splits 90/10; its 90 gives up a validation part, so that nothing is chosen on test.
-    "binary": Task("binary", ("normal", "stroke"), val_fraction=0.10, test_fraction=0.10, primary_metric="auroc_score"),
+    "binary": Task(
+        "binary", ("normal", "stroke"), val_fraction=0.10, test_fraction=0.10, primary_metric="auroc_score"
+    ),
 }
 
 
@@ -133,10 +136,13 @@ PROFILES: dict[str, Profile] = {
 }
 
 
-def recipe_of(task: str, model: str, profile: str) -> Recipe:
-    """The recipe of a (task, model) under a profile."""
+def recipe_of(
+    task: str, model: str, profile: str, epochs: int | None = None, batch_size: int | None = None
+) -> Recipe:
+    """The recipe of a (task, model) under a profile; numbers that are given replace the recipe's."""
     del model  # one model so far: nothing depends on it
-    return Recipe(epochs=PROFILES[profile].epochs[task])
+    recipe = Recipe(epochs=epochs or PROFILES[profile].epochs[task])
+    return dataclasses.replace(recipe, batch_size=batch_size or recipe.batch_size)
 
 
 # --- a study and its runs -----------------------------------------------------------------------------------------
@@ -156,7 +162,9 @@ class Run:
     @property
     def path(self) -> PurePosixPath:
         """Folder of the run, relative to the study's `runs/`."""
-        return PurePosixPath(self.task, self.model, self.framework, self.lane, f"seed{self.seed}-fold{self.fold}")
+        return PurePosixPath(
+            self.task, self.model, self.framework, self.lane, f"seed{self.seed}-fold{self.fold}"
+        )
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,9 @@ HASHED_BATCHES = 4  # batches of the first epoch whose bytes are hashed into run
 MAX_IMAGE_PIXELS = 64_000_000  # 8000 x 8000; a CT slice has 262,144. Larger files are refused before decoding
 MAX_FILE_BYTES = 256 * 2**20
 MIN_IMAGE_PX = 16  # a side; anything smaller is no slice
+COLOUR_TOLERANCE = 32  # largest minus smallest channel, of 255, that JPEG noise or a slight tint may leave
+COLOUR_PIXELS = 16  # pixels beyond it that are forgiven; the smallest painted lesions seen cover about 100
+MASK_LEVELS = 8  # a lossless mask of at most so many values is a label map; one of more has soft edges
 PREFETCH_BATCHES = 4  # ready batches per stream; bounds its memory
 PREFETCH_THREADS = 2
 
@@ -220,7 +231,21 @@ WORKER_ENVIRONMENT: dict[str, str] = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "NVIDIA_TF32_OVERRIDE": "0",  # float32 means float32: the frameworks' defaults for TF32 differ
     "PYTHONHASHSEED": "0",
+}
+
+# Further variables that the engine sets for a worker, or that change what a framework does; recorded when present.
+RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
+    "CUDA_VISIBLE_DEVICES",
+    "JAX_ENABLE_X64",
+    "JAX_PLATFORMS",
+    "KERAS_BACKEND",
+    "KERAS_TORCH_DEVICE",
+    "OMP_NUM_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "XLA_FLAGS",
 }
 
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from common.config import ModelSpec, Recipe
 
 Array: TypeAlias = NDArray[Any]
-Weights: TypeAlias = Mapping[str, Array]  # tensor name -> array, convolution kernels (out, in, h, w), dense (out, in)
+Weights: TypeAlias = Mapping[
+    str, Array
+]  # tensor name -> array, convolution kernels (out, in, h, w), dense (out, in)
 Model: TypeAlias = Any  # torch.nn.Module or keras.Model
 Trainer: TypeAlias = Any  # model, loss and optimizer state, opaque to common
 
@@ -38,7 +40,9 @@ class Batch:
     images: NDArray[np.float32]  # (N, H, W, C), normalised
     labels: NDArray[np.float32]  # (N,), class index
     weights: NDArray[np.float32]  # (N,), loss weight; mean 1 over a training batch
-    rows: NDArray[np.int64]  # (N,), index into the stream's samples; -1 where a last evaluation batch is padded
+    rows: NDArray[
+        np.int64
+    ]  # (N,), index into the stream's samples; -1 where a last evaluation batch is padded
 
 
 class Framework(Protocol):
@@ -54,7 +58,7 @@ class Framework(Protocol):
         """
 
     def environment(self) -> dict[str, str]:
-        """Versions and switches that a reader needs to repeat a run."""
+        """Versions and settings that a reader needs to repeat a run."""
 
     def build(self, spec: ModelSpec) -> Model:
         """A model that maps (N, H, W, C) images to (N, outputs) logits; its weights are not meant to be used."""
@@ -76,6 +80,3 @@ class Framework(Protocol):
 
     def synchronise(self) -> None:
         """Return when the device has finished all work given to it."""
-
-    def peak_device_memory_mib(self) -> float | None:
-        """Largest memory the framework held on an accelerator since `configure`; None on a CPU."""

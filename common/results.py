@@ -121,7 +121,7 @@ class Predictions:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     arrays = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
-    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))  # type: ignore[arg-type]
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -130,7 +130,9 @@ def read_predictions(path: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in Predictions.__dataclass_fields__}
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise StudyError(f"{path} is no predictions file ({error}); delete its run folder to run it again") from error
+        raise StudyError(
+            f"{path} is no predictions file ({error}); delete its run folder to run it again"
+        ) from error
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) != 1:
         raise StudyError(f"{path} holds arrays of different lengths {sorted(lengths)}; delete its run folder")
@@ -178,7 +180,9 @@ class StudyRecord:
     def split(self) -> pd.DataFrame:
         """Columns id, fold (int), split."""
         return pd.read_csv(
-            self.directory / "data" / "split.csv", dtype={"id": str, "fold": int, "split": str}, keep_default_na=False
+            self.directory / "data" / "split.csv",
+            dtype={"id": str, "fold": int, "split": str},
+            keep_default_na=False,
         )
 
     def audit(self) -> dict[str, Any]:
@@ -209,7 +213,9 @@ def read_run(study_directory: Path, run: Run) -> RunRecord | None:
         return None
     document = read_json(directory / "run.json")
     if document.get("format") != FORMAT or document.get("run") != config.to_json(run):
-        raise StudyError(f"{directory / 'run.json'} is not the record of this run in format {FORMAT}; move it away")
+        raise StudyError(
+            f"{directory / 'run.json'} is not the record of this run in format {FORMAT}; move it away"
+        )
     return RunRecord(run, directory, document)
 
 

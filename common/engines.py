@@ -1,0 +1,206 @@
+"""Where runs execute: here, as local processes, one process a run.
+
+A process of its own is not a matter of taste: PyTorch's optimizers abort an interpreter that has loaded TensorFlow,
+thread and allocator settings are read once at start, and a run that is killed must not take the study with it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from common import measure
+from common.config import WORKER_ENVIRONMENT, Run, Study
+from common.errors import StudyError
+from common.results import run_directory
+from common.run import clear_unfinished, record_failure, utc_now
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "torch": ("torch",),
+    "keras-tensorflow": ("keras", "tensorflow"),
+    "keras-jax": ("keras", "jax"),
+    "keras-torch": ("keras", "torch"),
+}
+INSTALL = {
+    "torch": "pip install -r torch_impl/requirements.txt",
+    "keras-tensorflow": "pip install -r keras_impl/requirements.txt",
+    "keras-jax": "pip install -r keras_impl/requirements.txt jax==0.10.2",
+    "keras-torch": "pip install -r keras_impl/requirements.txt torch==2.13.0",
+}
+
+OnEvent = Callable[[Run, dict[str, Any]], object]
+
+
+def check_framework(name: str) -> None:
+    """Raise StudyError unless the framework's packages are installed; imports nothing."""
+    missing = [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
+    if missing:
+        raise StudyError(
+            f"framework {name!r} needs the package {' and '.join(missing)}, which is not installed here; "
+            f"run `{INSTALL[name]}`, or leave it out with --frameworks"
+        )
+
+
+def module_of(framework: str) -> str:
+    """The package that implements a framework."""
+    return "torch_impl" if framework == "torch" else "keras_impl"
+
+
+def worker_environment(
+    framework: str, device: str, precision: str, threads: int, slot: int = 0
+) -> dict[str, str]:
+    """The environment of a worker process: the same settings for every framework, plus which framework it is."""
+    environment = {**os.environ, **WORKER_ENVIRONMENT}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        environment[name] = str(threads)
+    environment["TF_NUM_INTEROP_THREADS"] = "1"
+    if framework.startswith("keras-"):
+        environment["KERAS_BACKEND"] = framework.removeprefix("keras-")
+    gpus = visible_gpus()
+    if device == "cpu" or not gpus:
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
+    else:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    if precision == "float64":
+        environment["JAX_ENABLE_X64"] = "1"
+    return environment
+
+
+def visible_gpus() -> list[str]:
+    """Indices of the NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES writes them."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [index for index in chosen.split(",") if index.strip()]
+    devices = Path("/proc/driver/nvidia/gpus")
+    return [str(index) for index in range(len(list(devices.iterdir())))] if devices.is_dir() else []
+
+
+def core_slots(workers: int, threads: int) -> list[list[int]]:
+    """The cores of each worker: equal, disjoint sets while there are enough cores, else all cores for everyone."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if workers * threads > len(cores):
+        return [cores] * workers
+    return [cores[slot * threads : (slot + 1) * threads] for slot in range(workers)]
+
+
+def threads_of(study: Study) -> int:
+    """Compute threads of each run: as asked for, else the cores divided fairly."""
+    return study.threads or max(1, measure.usable_cores() // study.workers)
+
+
+def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent) -> None:
+    """Execute the runs, `study.workers` at a time, each in a process of its own.
+
+    A run that dies is recorded as failed with its reason and the rest goes on. Events reach `on_event` from several
+    threads. On KeyboardInterrupt the workers are ended and what is finished stays.
+    """
+    threads = threads_of(study)
+    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for slot in range(study.workers):
+        slots.put(slot)
+    cores = core_slots(study.workers, threads)
+    processes: set[subprocess.Popen] = set()
+    stopping = threading.Event()
+
+    def work(run: Run) -> None:
+        if stopping.is_set():
+            return
+        slot = slots.get()
+        try:
+            _run_process(study_directory, study, run, threads, slot, cores[slot], processes, on_event)
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(study.workers, thread_name_prefix="worker") as pool:
+        futures = [pool.submit(work, run) for run in runs]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            stopping.set()
+            for process in list(processes):
+                process.terminate()
+            raise
+
+
+def _run_process(
+    study_directory: Path,
+    study: Study,
+    run: Run,
+    threads: int,
+    slot: int,
+    cores: Sequence[int],
+    processes: set[subprocess.Popen],
+    on_event: OnEvent,
+) -> None:
+    started = utc_now()
+    directory = run_directory(study_directory, run)
+    clear_unfinished(directory)
+    on_event(run, {"started": started})
+    command = [sys.executable, "-m", module_of(run.framework), "run", str(study_directory), str(run.path)]
+    command += ["--threads", str(threads), "--supervised"]
+    if cores:
+        command += ["--cores", ",".join(map(str, cores))]
+    reason = ""
+    with (directory / "run.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=worker_environment(run.framework, study.device, study.precision, threads, slot),
+            stdin=subprocess.PIPE,  # held open: its end tells the worker that we are gone
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        processes.add(process)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            for line in process.stdout:
+                event = _parse_event(line)
+                if event is None:
+                    log.write(line)
+                elif "failed" in event:
+                    reason = event["failed"]
+                else:
+                    on_event(run, event)
+            code = process.wait()
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            processes.discard(process)
+    if code != 0 or not (directory / "run.json").exists():
+        reason = reason or _explain_exit(code, directory / "run.log")
+        record_failure(study_directory, run, reason, started)
+        on_event(run, {"failed": reason})
+    else:
+        on_event(run, {"complete": True})
+
+
+def _parse_event(line: bytes) -> dict[str, Any] | None:
+    """A worker's message, or None for a line that some library printed."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _explain_exit(code: int, log: Path) -> str:
+    """One sentence for a process that ended without saying why."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = f"; its last words in {log.name}: {lines[-1][:300]}" if lines else ""
+    if code == -signal.SIGKILL:
+        return "the process was killed by SIGKILL, which is how a system short of memory ends it; try a smaller batch"
+    if code < 0:
+        return f"the process was ended by {signal.Signals(-code).name}{last}"
+    return f"the process ended with exit code {code}{last}"

@@ -1,0 +1,125 @@
+"""Clocks and memory, with one definition for every framework; and what machine the numbers come from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+
+T = TypeVar("T")
+PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "opencv-python-headless", "safetensors")
+
+
+class StepClock:
+    """Times training steps from outside the framework, by when it asks for the next batch.
+
+    A step runs from the moment a batch is handed over until the next is asked for; waiting for data is kept apart.
+    The first step (which may compile, allocate, choose kernels) is synchronised and kept apart. On an accelerator the
+    later steps overlap with the host, so single step times are those of the queue; their sum is exact, because every
+    epoch ends with `synchronise`.
+    """
+
+    def __init__(self, synchronise: Callable[[], None]) -> None:
+        self._synchronise = synchronise
+        self.step_seconds: list[float] = []
+        self.wait_seconds = 0.0
+
+    def watch(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches unchanged, timed."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            handed = time.perf_counter()
+            self.wait_seconds += handed - asked
+            yield batch
+            if not self.step_seconds:
+                self._synchronise()
+            self.step_seconds.append(time.perf_counter() - handed)
+
+    @property
+    def first_step_seconds(self) -> float:
+        return self.step_seconds[0]
+
+    def steady_quantile_seconds(self, q: float) -> float | None:
+        """Quantile of the steps after the first; None where there was only one."""
+        return float(np.quantile(self.step_seconds[1:], q)) if len(self.step_seconds) > 1 else None
+
+
+def seconds_since_start() -> float:
+    """Wall-clock age of this process, to 10 ms."""
+    return time.time() - psutil.Process().create_time()
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and its threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def peak_rss_mib() -> float:
+    """Largest resident set of this process so far (ru_maxrss: KiB on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def cpu_name() -> str:
+    """The processor's model name, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which in a container or batch job can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def common_environment() -> dict[str, str]:
+    """Machine and versions that hold for every framework."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cores": str(usable_cores()),
+        "memory_gib": f"{psutil.virtual_memory().total / 2**30:.0f}",
+        **versions,
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Commit of the checkout, with `+changes` if tracked files differ from it; None outside a checkout."""
+    try:
+        git = ["git", "-C", str(folder)]
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

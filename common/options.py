@@ -1,0 +1,117 @@
+"""The options of a study on the command line: the same for `compare.py` and for each framework alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import config
+from common.config import DEVICES, FRAMEWORKS, LANES, MODELS, PRECISIONS, PROFILES, TASKS, Study
+from common.errors import StudyError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the house's one-sentence errors (exit code 2, as argparse has it)."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str] | None) -> None:
+    """Add the options of a study; `frameworks` is the default choice, or None where it cannot be chosen."""
+    add = parser.add_argument
+    add(
+        "--data",
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="data folders in a known layout; none: the drawn phantom",
+    )
+    add("--profile", choices=PROFILES, default="quick", help="how much work (default: %(default)s)")
+    add("--tasks", nargs="+", choices=TASKS, default=("binary",), help="default: binary")
+    add("--models", nargs="+", choices=MODELS, default=("cnn",), help="default: cnn")
+    if frameworks is not None:
+        text = f"default: {' '.join(frameworks)}; of {', '.join(FRAMEWORKS)}"
+        add(
+            "--frameworks",
+            nargs="+",
+            choices=FRAMEWORKS,
+            default=tuple(frameworks),
+            metavar="NAME",
+            help=text,
+        )
+    add("--lane", choices=LANES, default="aligned", help="default: %(default)s")
+    add("--seeds", type=_positive, metavar="N", help="training seeds 0..N-1 (default: the profile's)")
+    add(
+        "--folds",
+        type=_positive,
+        metavar="K",
+        help="patient folds; 1 is the hold-out split (default: the profile's)",
+    )
+    add("--epochs", type=_positive, metavar="N", help="instead of the profile's")
+    add("--batch-size", type=_positive, metavar="N", help="instead of the recipe's")
+    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    add("--precision", choices=PRECISIONS, default="float32", help="default: %(default)s")
+    add(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="runs at a time; more than 1 disturbs timings",
+    )
+    add("--threads", type=_positive, metavar="N", help="a run (default: the cores divided by the workers)")
+    add("--out", type=Path, metavar="DIR", help="folder of the study (default: results/DATA-PROFILE)")
+
+
+def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
+    """The study that the options ask for, every default resolved."""
+    profile = PROFILES[arguments.profile]
+    changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size}
+    recipes = {
+        f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
+        for task in arguments.tasks
+        for model in arguments.models
+    }
+    for folder in arguments.data:
+        if not Path(folder).exists():
+            raise StudyError(
+                f"--data {folder} does not exist; give a folder with pictures, or none for the phantom"
+            )
+    return Study(
+        data=tuple(arguments.data),
+        profile=arguments.profile,
+        tasks=_unique(arguments.tasks),
+        models=_unique(arguments.models),
+        frameworks=_unique(frameworks),
+        lane=arguments.lane,
+        seeds=arguments.seeds or profile.seeds,
+        folds=arguments.folds or profile.folds,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads or 0,
+        workers=arguments.workers,
+        recipes=recipes,
+    )
+
+
+def directory_of(arguments: argparse.Namespace) -> Path:
+    """The study's folder: `--out`, else named after the data and the profile."""
+    if arguments.out:
+        return Path(arguments.out)
+    name = "+".join(Path(folder).resolve().name for folder in arguments.data) or "phantom"
+    return Path("results") / f"{name}-{arguments.profile}"
+
+
+def _unique(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return value

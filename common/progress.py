@@ -1,0 +1,128 @@
+"""Progress of a grid with an ETA: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from common.config import Run
+
+PLAIN_SECONDS = 15.0  # off a terminal, at most one step line in this time
+
+
+def format_seconds(seconds: float) -> str:
+    """`1 h 05 min`, `3 min 20 s` or `12 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+class GridProgress:
+    """Follows the runs of a grid; may be told from several threads."""
+
+    def __init__(self, console: Console, runs: Sequence[Run], finished_before: int = 0) -> None:
+        self._console = console
+        self._runs = len(runs)
+        self._before = finished_before
+        self._fractions = dict.fromkeys(runs, 0.0)  # share of a run's training done
+        self._ended = 0
+        self._began = self._spoke = time.monotonic()
+        self._lock = threading.Lock()
+        self._bars: dict[Run, TaskID] = {}
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._live = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        if self._live:
+            self._grid = self._live.add_task("all runs", total=1.0, note="")
+            self._live.start()
+
+    def __enter__(self) -> GridProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def tell(self, run: Run, event: dict[str, Any]) -> None:
+        """One event of a run: started, {steps, of}, an epoch, complete or failed."""
+        with self._lock:
+            if "steps" in event:
+                self._fractions[run] = event["steps"] / event["of"]
+            if "started" in event and self._live:
+                self._bars[run] = self._live.add_task(_label(run), total=1.0, note="starting")
+            if "complete" in event or "failed" in event:
+                self._end(run, event)
+            self._show(run, event)
+
+    def eta_seconds(self) -> float | None:
+        """Time left if the rest goes as fast as what is done; None before anything is."""
+        done = sum(self._fractions.values())
+        elapsed = time.monotonic() - self._began
+        return elapsed / done * (self._runs - done) if done > 0.02 else None
+
+    def _end(self, run: Run, event: dict[str, Any]) -> None:
+        self._fractions[run] = 1.0
+        self._ended += 1
+        if self._live and run in self._bars:
+            self._live.remove_task(self._bars.pop(run))
+        mark = "[green]done[/]" if "complete" in event else f"[red]failed[/]: {event['failed']}"
+        self._console.print(f"{self._count()} {_label(run)} {mark}{self._eta()}", highlight=False)
+
+    def _show(self, run: Run, event: dict[str, Any]) -> None:
+        note = ""
+        if "epoch" in event:
+            note = (
+                f"epoch {event['epoch']}/{event['epochs']}, "
+                f"loss {event['train_loss']:.3f}, validation {event['val_loss']:.3f}"
+            )
+        if self._live:
+            if run in self._bars:
+                self._live.update(self._bars[run], completed=self._fractions[run])
+                if note:
+                    self._live.update(self._bars[run], note=note)
+            done = sum(self._fractions.values()) / max(1, self._runs)
+            self._live.update(self._grid, completed=done, note=f"{self._count()}{self._eta()}")
+        elif note and time.monotonic() - self._spoke > PLAIN_SECONDS:
+            self._spoke = time.monotonic()
+            self._console.print(f"{self._count()} {_label(run)} {note}{self._eta()}", highlight=False)
+
+    def _count(self) -> str:
+        return f"[{self._before + self._ended}/{self._before + self._runs}]".replace("[", r"\[")
+
+    def _eta(self) -> str:
+        eta = self.eta_seconds()
+        return "" if eta is None or self._ended == self._runs else f", about {format_seconds(eta)} left"
+
+
+class CountProgress:
+    """A bar for counted work, e.g. decoding; silent off a terminal."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+        self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._live.add_task(what, total=None)
+
+    def __enter__(self) -> CountProgress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def tell(self, done: int, total: int) -> None:
+        self._live.update(self._task, completed=done, total=total)
+
+
+def _label(run: Run) -> str:
+    return f"{run.task} {run.model} {run.framework} seed {run.seed} fold {run.fold}"

@@ -1,0 +1,133 @@
+"""What must be equal for a comparison to be fair, checked in the records of the runs; nothing is taken on trust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from common.report.evidence import UNREADABLE, Comparison, Evidence, members
+from common.report.wording import plural
+from common.results import RunRecord
+
+Verdict = Literal["pass", "fail", "unknown"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise and whether the files keep it."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+def study_checks(evidence: Evidence) -> list[Check]:
+    """The split: no patient on two sides."""
+    name = "No patient on two sides of a split"
+    try:
+        rows = members(evidence)
+    except UNREADABLE as error:
+        return [Check(name, "unknown", f"the data files cannot be read ({error})")]
+    sides = rows.groupby(["task", "fold", "patient"])["split"].nunique()
+    shared = sides[sides > 1]
+    if len(shared):
+        return [Check(name, "fail", f"{plural(len(shared), 'patient')}, e.g. {shared.index[0][2]}")]
+    folds = plural(rows["fold"].nunique(), "split")
+    return [Check(name, "pass", f"{plural(rows['patient'].nunique(), 'patient')}, {folds}")]
+
+
+def comparison_checks(comparison: Comparison) -> list[Check]:
+    """Equality across the frameworks, run by run: same seed and fold, different framework."""
+    return [across_frameworks(comparison, name, read) for name, read in PROMISES.items()]
+
+
+def across_frameworks(comparison: Comparison, name: str, read: Callable[[RunRecord], object]) -> Check:
+    groups: dict[tuple[int, int], dict[str, str]] = {}
+    for record in comparison.records:
+        try:
+            value = read(record)
+        except (*UNREADABLE, TypeError):
+            value = None
+        if value is not None:
+            key = (record.run.seed, record.run.fold)
+            groups.setdefault(key, {})[record.run.framework] = json.dumps(value, sort_keys=True)
+    shared = {key: values for key, values in groups.items() if len(values) > 1}
+    if not shared:
+        return Check(name, "unknown", "no seed and fold has this record from two frameworks")
+    broken = [key for key, values in shared.items() if len(set(values.values())) > 1]
+    if broken:
+        seed, fold = broken[0]
+        shown = "; ".join(f"{framework} {short(value)}" for framework, value in shared[seed, fold].items())
+        return Check(
+            name,
+            "fail",
+            f"{len(broken)} of {len(shared)} pairs differ, e.g. seed {seed}, fold {fold}: {shown}",
+        )
+    values = {short(value) for those in shared.values() for value in those.values()}
+    pairs = f"{len(shared)} of {plural(len(shared), 'pair')} of runs"
+    return Check(name, "pass", f"{pairs}: {values.pop()}" if len(values) == 1 else pairs)
+
+
+def short(value: str) -> str:
+    """JSON text as it stands where it is short, else the start of a digest: of itself, or its own where it is one."""
+    text = value.strip('"')
+    if len(text) <= 24:
+        return text
+    digest = text if len(text) == 64 else hashlib.sha256(text.encode()).hexdigest()
+    return f"{digest[:12]}…"
+
+
+def check_table(checks: Sequence[tuple[str, Check]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"of": of, "check": c.name, "verdict": c.verdict, "detail": c.detail} for of, c in checks]
+    )
+
+
+def field(*path: str) -> Callable[[RunRecord], Any]:
+    def read(record: RunRecord) -> Any:
+        value: Any = record.document
+        for name in path:
+            value = value[name]
+        return value
+
+    return read
+
+
+def predicted_samples(record: RunRecord) -> str:
+    """Digest of what was predicted: ids, sides and truths, whatever their order."""
+    predictions = record.predictions()
+    rows = pd.DataFrame(
+        {"id": predictions.sample_id, "split": predictions.split, "y_true": predictions.y_true}
+    )
+    return hashlib.sha256(rows.sort_values("id").to_csv(index=False).encode()).hexdigest()
+
+
+def schedule(record: RunRecord) -> str:
+    """Digest of the optimizer steps and learning rates of all epochs."""
+    history = record.history()
+    text = history[["epoch", "step", "learning_rate"]].to_csv(index=False, float_format="%.9g")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+PROMISES: dict[str, Callable[[RunRecord], object]] = {
+    "Same images, labels and patients": field("data", "samples_sha256"),
+    "Same split": field("data", "split_sha256"),
+    "Same decoded pixels": field("data", "cache_sha256"),
+    "Same first training batches, byte for byte": field("batches", "sha256"),
+    "Same starting weights, byte for byte": field("weights", "initial_sha256"),
+    "Same number of parameters": field("weights", "parameters"),
+    "Same model specification": field("spec"),
+    "Same recipe": field("recipe"),
+    "Same steps and learning rates in every epoch": schedule,
+    "Same samples predicted, same truth": predicted_samples,
+    "Same rule for the threshold": field("threshold", "rule"),
+    "Same device": field("device"),
+    "Same number of threads": field("threads"),
+    "Same precision": field("precision"),
+    "Same process settings": field("variables"),
+}

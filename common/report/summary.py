@@ -1,0 +1,46 @@
+"""`summary.json`: each number of the report under a stable key, for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from common import config
+from common.report.tables import finite
+from common.report.wording import percent
+
+ABOUT = {
+    "notice": config.NOTICE,
+    "interval": f"ci_low to ci_high is the {percent(config.CONFIDENCE)} percentile bootstrap of the mean over seeds: "
+    f"test patients drawn with replacement {config.BOOTSTRAP_REPLICATES} times, seeds held fixed. It covers neither "
+    "other seeds nor other splits.",
+    "folds": "With several folds, a seed's out-of-fold test predictions are pooled before a metric is computed.",
+    "spread": "mean, sd (n - 1), minimum and maximum are over seeds; of times and memory over runs.",
+    "difference": "a-vs-b is a minus b on equal seeds and patients.",
+    "threshold": f"Decisions use each run's own validation threshold ({config.THRESHOLD_RULE}); per patient it is "
+    f"chosen on validation patients, a patient's score being the {config.PATIENT_SCORE_RULE} of its slices.",
+}
+
+
+def summary(scores: pd.DataFrame, differences: pd.DataFrame, costs: pd.DataFrame) -> dict[str, Any]:
+    """Keys `LANE/TASK/MODEL/FRAMEWORK/METRIC`, `patient/METRIC` for the patient level; null is undefined."""
+    document: dict[str, Any] = {"about": ABOUT}
+    for table, who in ((scores, "framework"), (differences, "comparison")):
+        numbers = [
+            name
+            for name in ("mean", "difference", "sd", "minimum", "maximum", "ci_low", "ci_high")
+            if name in table
+        ]
+        for row in table.to_dict("records"):
+            grain = "patient/" if row["level"] == "patient" else ""
+            key = f"{row['lane']}/{row['task']}/{row['model']}/{row[who]}/{grain}{row['metric']}"
+            document[key] = {name: finite(row[name]) for name in numbers} | {
+                name: int(row[name]) for name in ("seeds", "folds", "patients")
+            }
+    for row in costs.to_dict("records"):
+        key = f"{row['lane']}/{row['task']}/{row['model']}/{row['framework']}/{row['quantity']}"
+        document[key] = {name: finite(row[name]) for name in ("mean", "sd", "minimum", "maximum")} | {
+            "runs": int(row["runs"])
+        }
+    return document

@@ -1,0 +1,184 @@
+"""Every table of the report as a DataFrame, written as CSV and, for papers, as LaTeX."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common.config import SPLITS
+from common.report.evidence import UNREADABLE, Comparison, Evidence, flatten, members
+from common.report.scores import Scores
+from common.results import RunRecord, write_csv, write_text
+from common.statistics import spread
+
+TIMINGS = {  # of run.json: (title, unit)
+    "import_seconds": ("Import the framework", "s"),
+    "build_seconds": ("Build the model", "s"),
+    "first_step_seconds": ("First training step (compiling included)", "s"),
+    "step_p50_seconds": ("Steady step, median", "s"),
+    "step_p95_seconds": ("Steady step, 95th percentile", "s"),
+    "steady_images_per_second": ("Steady training", "images/s"),
+    "wait_seconds": ("Waiting for data", "s"),
+    "train_seconds": ("Training", "s"),
+    "evaluate_seconds": ("Evaluation", "s"),
+    "checkpoint_seconds": ("Checkpoints", "s"),
+    "total_seconds": ("Whole run", "s"),
+    "cpu_seconds": ("CPU time of the process", "s"),
+    "peak_rss_mib": ("Peak memory", "MiB"),
+    "peak_device_mib": ("Peak device memory", "MiB"),
+}
+SETTINGS = ("device", "threads", "precision", "environment", "variables", "spec", "recipe", "git_commit")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def score_table(comparisons: list[tuple[Comparison, Scores]]) -> pd.DataFrame:
+    rows = []
+    for one, scores in comparisons:
+        for score in scores.scores:
+            numbers = {
+                "mean": score.mean, "sd": score.sd, "minimum": score.minimum, "maximum": score.maximum,
+                "ci_low": score.ci_low, "ci_high": score.ci_high,
+            }  # fmt: skip
+            rows.append({**keys(one), "framework": score.framework, "level": score.level, "metric": score.metric,
+                         **numbers, **sizes(one, score.level, len(score.per_seed))})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def difference_table(comparisons: list[tuple[Comparison, Scores]]) -> pd.DataFrame:
+    rows = []
+    for one, scores in comparisons:
+        for d in scores.differences:
+            numbers = {"difference": d.difference, "sd": d.sd, "ci_low": d.ci_low, "ci_high": d.ci_high}
+            rows.append({**keys(one), "comparison": d.name, "level": d.level, "metric": d.metric,
+                         **numbers, **sizes(one, d.level, len(d.per_seed))})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def keys(comparison: Comparison) -> dict[str, str]:
+    return {"lane": comparison.lane, "task": comparison.task, "model": comparison.model}
+
+
+def sizes(comparison: Comparison, level_name: str, seeds: int) -> dict[str, int]:
+    level = next(level for level in comparison.levels if level.name == level_name)
+    return {
+        "seeds": seeds,
+        "folds": len(comparison.folds),
+        "patients": level.patients,
+        "units": len(level.unit),
+    }
+
+
+def cost(record: RunRecord) -> dict[str, float]:
+    """Timings and memory of a run; NaN where not recorded."""
+    recorded = {**(record.document.get("timings") or {}), **(record.document.get("memory") or {})}
+    return {name: number(recorded.get(name)) for name in TIMINGS}
+
+
+def number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def cost_table(comparisons: list[Comparison]) -> pd.DataFrame:
+    """Mean, sd, minimum and maximum over the runs of each framework."""
+    rows = []
+    for one in comparisons:
+        for framework in one.frameworks:
+            runs = [cost(record) for record in one.records if record.run.framework == framework]
+            for name, (_, unit) in TIMINGS.items():
+                values = [run[name] for run in runs if not math.isnan(run[name])]
+                if values:
+                    over = asdict(spread(values))
+                    over["runs"] = over.pop("count")
+                    rows.append({**keys(one), "framework": framework, "quantity": name, "unit": unit, **over})
+    return pd.DataFrame(rows)
+
+
+def run_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each run that was asked for."""
+    rows = []
+    for record in evidence.record.runs:
+        document, run = record.document, record.run
+        choice, threshold = document.get("choice") or {}, document.get("threshold") or {}
+        rows.append({
+            "task": run.task, "model": run.model, "framework": run.framework, "lane": run.lane, "seed": run.seed,
+            "fold": run.fold, "status": document["status"], "reason": document.get("reason") or "",
+            "chosen_epoch": number(choice.get("epoch")), "val_loss": number(choice.get("val_loss")),
+            "threshold": number(threshold.get("value")), **cost(record), "command": document.get("command") or "",
+        })  # fmt: skip
+    rows += [
+        {"task": run.task, "model": run.model, "framework": run.framework, "lane": run.lane, "seed": run.seed,
+         "fold": run.fold, "status": "not run", "reason": "", "command": ""}
+        for run in evidence.missing
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def data_table(evidence: Evidence) -> pd.DataFrame:
+    """Samples, patients and labels of each part, by task and fold; empty where the data files are missing."""
+    try:
+        joined = members(evidence)
+    except UNREADABLE:
+        return pd.DataFrame()
+    labels = sorted(set(joined["label"]))
+    rows = []
+    for (task, fold), those in joined.groupby(["task", "fold"]):
+        for name in SPLITS:
+            part = those[those["split"] == name]
+            counted = {f"{label}_samples": int((part["label"] == label).sum()) for label in labels}
+            counted |= {
+                f"{label}_patients": part.loc[part["label"] == label, "patient"].nunique() for label in labels
+            }
+            sizes = {"samples": len(part), "patients": part["patient"].nunique()}
+            rows.append({"task": task, "fold": fold, "split": name, **sizes, **counted})
+    return pd.DataFrame(rows)
+
+
+def left_out_table(evidence: Evidence) -> pd.DataFrame:
+    entries = evidence.audit.get("unreadable")
+    rows = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return pd.DataFrame([{name: str(row.get(name, "")) for name in ("id", "path", "reason")} for row in rows])
+
+
+def setting_table(comparison: Comparison) -> pd.DataFrame:
+    """One row a setting, one column a framework; several values of one framework are joined."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for record in comparison.records:
+        parts = {name: record.document.get(name) for name in SETTINGS}
+        for name, value in flatten(parts).items():
+            found.setdefault(name, {}).setdefault(record.run.framework, set()).add(value)
+    frameworks = comparison.frameworks
+    rows = []
+    for name, values in found.items():
+        shown = {framework: ", ".join(sorted(values.get(framework, {"–"}))) for framework in frameworks}
+        rows.append({"setting": name, **shown})
+    return pd.DataFrame(rows, columns=["setting", *frameworks])
+
+
+def differing(settings: pd.DataFrame) -> pd.DataFrame:
+    """The settings in which the frameworks differ."""
+    return settings[[len(set(values)) > 1 for _, *values in settings.itertuples(index=False)]]
+
+
+def write_table(directory: Path, name: str, table: pd.DataFrame, latex: bool = False) -> None:
+    """Write NAME.csv, and NAME.tex where asked for; a table without rows is not written."""
+    if table.empty:
+        return
+    write_csv(directory / f"{name}.csv", table.map(defused))
+    if latex:
+        text = table.to_latex(index=False, escape=True, float_format="%.4f", na_rep="--")
+        write_text(directory / f"{name}.tex", text)
+
+
+def defused(value: object) -> object:
+    """Text that a spreadsheet would run as a formula, with an apostrophe before it. Numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def finite(value: float) -> float | None:
+    """For JSON, which has no NaN; NumPy's scalars become Python's."""
+    return float(value) if np.isfinite(value) else None

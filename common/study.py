@@ -1,0 +1,232 @@
+"""The grid task x model x framework x seed x fold: prepare the data once, run what is missing, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+
+from common import config, measure
+from common.config import MODELS, NOTICE, PROFILES, TASKS, Run, Study
+from common.data.cache import Cache, build_cache, open_cache
+from common.data.layouts import open_dataset
+from common.data.phantom import phantom_samples
+from common.data.samples import samples_digest
+from common.data.splits import split_table
+from common.engines import check_framework, run_locally
+from common.errors import StudyError
+from common.progress import CountProgress, GridProgress
+from common.report import terminal_summary, write_report
+from common.results import (
+    FORMAT,
+    RunRecord,
+    StudyRecord,
+    read_json,
+    read_run,
+    read_study,
+    write_csv,
+    write_json,
+)
+from common.run import remove_run, utc_now
+
+FIXED = (
+    "data",
+    "profile",
+    "lane",
+    "folds",
+    "split_seed",
+    "precision",
+    "recipes",
+)  # one value a folder; tasks, models, frameworks and seeds may grow
+
+
+def prepare_study(
+    study: Study, directory: Path, on_progress: Callable[[int, int], object] = lambda done, total: None
+) -> StudyRecord:
+    """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels.
+
+    A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
+    and refused otherwise (StudyError): finished runs must stay comparable with new ones.
+    """
+    for framework in study.frameworks:
+        check_framework(framework)
+    earlier = read_json(directory / "study.json") if (directory / "study.json").exists() else None
+    grid = _merge(config.study_from_json(earlier["study"]), study, directory) if earlier else study
+    _check_writable(directory)
+    try:
+        samples = open_samples(study)
+        caches = {
+            size: build_cache(samples, size, directory / "data" / "cache", on_progress=on_progress)
+            for size in sorted({MODELS[model].image_size for model in grid.models})
+        }
+        readable = _keep_readable(samples, next(iter(caches.values())))
+        digest = samples_digest(readable)
+        if earlier and earlier["samples_sha256"] != digest:
+            raise StudyError(
+                f"the data in {list(study.data)} differ from those of the study in {directory}; choose another --out"
+            )
+        splits = [
+            split_table(readable, TASKS[task], study.folds, study.split_seed).assign(task=task)
+            for task in grid.tasks
+        ]
+        write_csv(directory / "data" / "samples.csv", readable)
+        write_csv(directory / "data" / "split.csv", pd.concat(splits, ignore_index=True))
+        write_json(
+            directory / "data" / "audit.json", describe_data(samples, readable, next(iter(caches.values())))
+        )
+        document = {
+            "format": FORMAT,
+            "notice": NOTICE,
+            "study": config.to_json(grid),
+            "samples_sha256": digest,
+            "caches": {
+                str(size): str(cache.directory.relative_to(directory)) for size, cache in caches.items()
+            },
+            "environment": measure.common_environment(),
+            "git_commit": measure.git_commit(Path(__file__).parent),
+            "created": earlier["created"] if earlier else utc_now(),
+        }
+        write_json(directory / "study.json", document)
+    except OSError as error:
+        raise StudyError(
+            f"{directory} cannot be written: {error.strerror or error}; free space or choose another --out"
+        ) from error
+    return read_study(directory)
+
+
+def open_samples(study: Study) -> pd.DataFrame:
+    """The sample table of the study's folders, or of its profile's phantom."""
+    return open_dataset(*study.data) if study.data else phantom_samples(PROFILES[study.profile].phantom)
+
+
+def missing_runs(study: Study, directory: Path) -> list[Run]:
+    """The runs of the grid that are not complete; failed ones are tried again."""
+    return [
+        run for run in study.runs() if (record := read_run(directory, run)) is None or not record.complete
+    ]
+
+
+def run_study(study: Study, directory: Path, on_event: Callable[[Run, dict[str, Any]], object]) -> list[Run]:
+    """Carry out what is missing of the grid in a prepared folder; returns the runs that were tried."""
+    runs = missing_runs(study, directory)
+    for run in runs:
+        remove_run(directory, run)
+    run_locally(directory, study, runs, on_event)
+    return runs
+
+
+def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord]:
+    """Prepare, run what is missing, and show it all on the console; returns the records of the runs that failed."""
+    console.print(f"{describe_source(study)}. {NOTICE}", markup=False)
+    with CountProgress(console, "reading images") as reading:
+        record = prepare_study(study, directory, reading.tell)
+    audit = record.audit()
+    console.print(f"{audit['used']} images of {audit['patients']} patients: {audit['labels']}", markup=False)
+    for row in audit["unreadable"]:
+        console.print(f"left out: {row['reason']}", markup=False, style="yellow")
+    waiting = missing_runs(study, directory)
+    finished = len(study.runs()) - len(waiting)
+    if finished:
+        console.print(f"{finished} of {len(study.runs())} runs are finished already and kept", markup=False)
+    with GridProgress(console, waiting, finished) as progress:
+        run_study(study, directory, progress.tell)
+    tried = (read_run(directory, run) for run in waiting)
+    return [record for record in tried if record is not None and not record.complete]
+
+
+def report_study(directory: Path, console: Console) -> None:
+    """Write the report from the study's files and show its summary on the console."""
+    path = write_report(directory, _slice_reader(read_study(directory)))
+    console.print(terminal_summary(directory))
+    console.print(f"report: {path}", markup=False, soft_wrap=True)
+
+
+def describe_source(study: Study) -> str:
+    """On which data, in words, for everything that is printed."""
+    return f"data: {', '.join(study.data) or 'the drawn phantom (not patients)'}"
+
+
+def describe_data(samples: pd.DataFrame, readable: pd.DataFrame, cache: Cache) -> dict[str, Any]:
+    """The inventory in `audit.json`: what was found, what was left out and why."""
+    labels_of_patient = readable.groupby("patient")["label"].nunique()
+    return {
+        "notice": NOTICE,
+        "sources": sorted(samples["source"].unique()),
+        "found": len(samples),
+        "used": len(readable),
+        "patients": int(readable["patient"].nunique()),
+        "labels": {
+            str(label): int(count) for label, count in readable["label"].value_counts().sort_index().items()
+        },
+        "with_mask": int(readable["mask"].ne("").sum()),
+        "patients_with_several_labels": int((labels_of_patient > 1).sum()),
+        "identical_files": int(readable["sha256"].duplicated(keep=False).sum()),
+        "unreadable": [dataclasses.asdict(row) for row in cache.unreadable],
+    }
+
+
+def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
+    """What shows a sample's slice in the report: the study's largest cache, or nothing where that was deleted."""
+    caches = record.document["caches"]
+    directory = record.directory / caches[max(caches, key=int)]
+    if not directory.exists():
+        return None
+    cache = open_cache(directory)
+    return lambda sample_id: cache.read([sample_id])[0] if sample_id in cache.rows else None
+
+
+def _keep_readable(samples: pd.DataFrame, cache: Cache) -> pd.DataFrame:
+    readable = samples[samples["id"].isin(list(cache.rows))].reset_index(drop=True)
+    if readable.empty:
+        first = cache.unreadable[0]
+        raise StudyError(f"none of the {len(samples)} pictures can be read; the first: {first.reason}")
+    return readable
+
+
+def _merge(earlier: Study, asked: Study, directory: Path) -> Study:
+    """The earlier grid grown by what is asked for now. Raises StudyError where the two cannot be compared."""
+    for name in FIXED:
+        before, now = getattr(earlier, name), getattr(asked, name)
+        if name == "recipes":
+            shared = before.keys() & now.keys()
+            before, now = {k: before[k] for k in shared}, {k: now[k] for k in shared}
+        if before != now:
+            raise StudyError(
+                f"{directory} holds a study with {name} {_brief(before)}, and {_brief(now)} was asked for; "
+                "give the same or choose another --out"
+            )
+
+    def union(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*getattr(earlier, name), *getattr(asked, name))))
+
+    return dataclasses.replace(
+        asked,
+        tasks=union("tasks"),
+        models=union("models"),
+        frameworks=union("frameworks"),
+        seeds=max(earlier.seeds, asked.seeds),
+        recipes={**earlier.recipes, **asked.recipes},
+    )
+
+
+def _brief(value: object) -> str:
+    text = str(list(value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"{directory} cannot be written: {error.strerror or error}; choose another --out"
+        ) from error

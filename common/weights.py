@@ -1,0 +1,111 @@
+"""Starting weights, drawn once in NumPy, and the one checkpoint format that both frameworks read and write.
+
+Names and layout are those of the PyTorch model: `conv1.weight` (out, in, h, w), `fc1.weight` (out, in), `*.bias`,
+`*.running_mean`, `*.running_var`. A checkpoint is one safetensors file; its header carries, as JSON, what a reader
+needs to use it without the study it came from (model spec, task, threshold, who trained it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save
+
+from common.errors import StudyError
+from common.framework import Array, Weights
+from common.random_numbers import generator
+from common.results import write_atomically
+
+HEADER_KEY = "checkpoint"  # of the safetensors metadata; holds one JSON object
+TRUNCATION = 2.0  # standard deviations
+TRUNCATED_STD = (
+    0.87962566103423978  # of a standard normal cut at 2 sigma; dividing by it restores the variance
+)
+
+
+def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
+    """Starting weights of a model, float32, each tensor drawn under its own name.
+
+    Kernels: normal cut at 2 sigma with variance 2 / fan_in (He et al. 2015, eq. 10). Scales and running variances 1,
+    biases and running means 0. Drawn in float64 and rounded once, so that every precision starts from equal numbers.
+    """
+    return {name: _initial_tensor(name, shape, seed) for name, shape in shapes.items()}
+
+
+def _initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Array:
+    if len(shape) >= 2:
+        fan_in = math.prod(shape[1:])
+        normal = _truncated_normal(math.prod(shape), "weights", seed, name)
+        return (normal * math.sqrt(2 / fan_in)).reshape(shape).astype(np.float32)
+    kind = name.rsplit(".", 1)[-1]
+    if kind in ("weight", "running_var"):
+        return np.ones(shape, dtype=np.float32)
+    if kind in ("bias", "running_mean"):
+        return np.zeros(shape, dtype=np.float32)
+    raise StudyError(
+        f"tensor {name!r} of shape {shape} has no starting rule; name it weight, bias or running_*"
+    )
+
+
+def _truncated_normal(count: int, *key: str | int) -> Array:
+    """Standard normal numbers within +-2 by redrawing, scaled back to variance 1, (count,)."""
+    source = generator(*key)
+    numbers = source.standard_normal(count)
+    while (outside := np.abs(numbers) > TRUNCATION).any():
+        numbers[outside] = source.standard_normal(int(outside.sum()))
+    return numbers / TRUNCATED_STD
+
+
+def weights_digest(weights: Weights) -> str:
+    """sha256 over names, shapes, types and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name])
+        digest.update(f"{name}:{array.dtype}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise StudyError unless the weights have exactly the model's names and shapes."""
+    missing, surplus = sorted(shapes.keys() - weights.keys()), sorted(weights.keys() - shapes.keys())
+    if missing or surplus:
+        raise StudyError(f"the weights are of another model: missing {missing[:3]}, surplus {surplus[:3]}")
+    for name, shape in shapes.items():
+        if tuple(weights[name].shape) != tuple(shape):
+            raise StudyError(
+                f"tensor {name!r} has shape {tuple(weights[name].shape)}; the model needs {tuple(shape)}"
+            )
+
+
+def save_checkpoint(path: Path, weights: Weights, header: Mapping[str, Any]) -> None:
+    """Write weights and header atomically."""
+    tensors = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    blob = save(tensors, metadata={HEADER_KEY: json.dumps(header)})
+    write_atomically(path, lambda stream: stream.write(blob))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Weights and header. Raises StudyError for a file that is no checkpoint of this project."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except FileNotFoundError:
+        raise StudyError(f"checkpoint {path} does not exist") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise StudyError(f"{path} is no safetensors file ({error})") from error
+    try:
+        header = json.loads(metadata[HEADER_KEY])
+    except (KeyError, ValueError):
+        raise StudyError(
+            f"{path} carries no {HEADER_KEY!r} header; give a model.safetensors that this project wrote"
+        ) from None
+    return weights, header

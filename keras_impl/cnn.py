@@ -1,0 +1,36 @@
+"""The plain CNN of the public two-class project: (convolution, ReLU, max-pool) x stages, then two dense layers.
+
+Images (N, S, S, C) -> logits (N, outputs). Departs from the public project in one point: it returns logits, and the
+sigmoid is taken where predictions are saved.
+"""
+
+from itertools import pairwise
+
+import keras
+
+from common.config import CnnSpec
+from keras_impl import layers
+
+
+class Cnn(keras.Model):
+    def __init__(self, spec: CnnSpec) -> None:
+        super().__init__(name=spec.name)
+        self.input_size = (spec.image_size, spec.channels)
+        widths = (spec.channels, *spec.features)
+        side = spec.image_size // 2 ** len(spec.features)  # px, after the last pool
+        self.convolutions = [
+            layers.convolution(inputs, outputs, spec.kernel_size, name=f"convolutions.{stage}")
+            for stage, (inputs, outputs) in enumerate(pairwise(widths))
+        ]
+        self.dropout1 = layers.dropout(spec.dropout, name="dropout1")
+        self.dense1 = layers.dense(side * side * widths[-1], spec.hidden, name="dense1")
+        self.dropout2 = layers.dropout(spec.dropout, name="dropout2")
+        self.dense2 = layers.dense(spec.hidden, spec.outputs, name="dense2")
+
+    def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.from_channels_last(images)
+        for convolution in self.convolutions:
+            x = layers.max_pool(layers.relu(convolution(x)))  # (N, S, S, F) -> (N, S/2, S/2, F')
+        x = layers.flatten(x)  # (N, side * side * F)
+        x = layers.relu(self.dense1(self.dropout1(x)))  # (N, hidden)
+        return self.dense2(self.dropout2(x))  # (N, outputs)

@@ -1,0 +1,118 @@
+"""Arrays in and out, device, threads, seed, environment. Twin of `torch_impl.tensors`."""
+
+from importlib import metadata
+
+import keras
+import numpy as np
+from keras import ops
+
+from common.errors import StudyError
+from common.framework import Array, Settings, Weights
+from common.weights import check_weights
+
+# Keras's variable -> PyTorch's tensor, and the axes that carry a kernel over, by its number of axes.
+TENSOR_NAMES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+AXES_TO_TORCH = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+AXES_FROM_TORCH = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+
+_device = "cpu"  # set by `configure`, once a process
+
+
+def name() -> str:
+    """`keras-tensorflow`, `keras-jax` or `keras-torch`."""
+    return f"keras-{keras.backend.backend()}"
+
+
+def configure(settings: Settings) -> str:
+    """Fix device, precision, threads and seed; returns the device's name.
+
+    Threads and the visibility of GPUs were fixed by the process's environment and processor affinity, because Keras
+    has no verb for them. Raises StudyError if a CUDA device is asked for and there is none.
+    """
+    global _device  # noqa: PLW0603 - one process runs one framework on one device
+    found = str(
+        ops.zeros(()).device
+    ).lower()  # where Keras puts arrays; each backend has a spelling of its own
+    if settings.device == "cuda" and "cpu" in found:
+        raise StudyError(
+            f"device 'cuda' was asked for, but Keras on {name()[6:]} computes on {found}; use --device cpu"
+        )
+    keras.config.set_floatx(settings.precision)
+    keras.utils.set_random_seed(settings.seed)
+    _device = "cpu" if "cpu" in found else found
+    return _device
+
+
+def environment() -> dict[str, str]:
+    """Versions and settings that a reader needs to repeat a run."""
+    backend = keras.backend.backend()
+    return {
+        "framework": f"Keras {keras.version()} on {backend} {metadata.version(backend)}",
+        "keras": keras.version(),
+        "backend": f"{backend} {metadata.version(backend)}, {'CPU' if _device == 'cpu' else 'CUDA'}",
+        "compilation": "XLA" if compiles_with_xla() else "graph" if backend == "tensorflow" else "eager",
+        "memory_layout": keras.config.image_data_format(),
+    }
+
+
+def compiles_with_xla() -> bool:
+    """Always with JAX; never with TensorFlow on a CPU, where XLA makes a step slower; not with the torch backend."""
+    backend = keras.backend.backend()
+    return backend == "jax" or (backend == "tensorflow" and _device != "cpu")
+
+
+def to_device(model: keras.Model) -> keras.Model:
+    """The model with its variables made (Keras makes them at the first call), on the device Keras chose."""
+    size, channels = model.input_size
+    model(ops.zeros((1, size, size, channels)))
+    return model
+
+
+def to_tensor(array: Array) -> Array:
+    """The array in the configured precision; Keras moves it to the device itself."""
+    return array.astype(keras.config.floatx(), copy=False)
+
+
+def to_array(tensor: keras.KerasTensor) -> Array:
+    """A float64 copy on the host."""
+    return np.array(ops.convert_to_numpy(tensor), dtype=np.float64)
+
+
+def read_weights(model: keras.Model) -> dict[str, Array]:
+    """A copy of every parameter and statistic, under PyTorch names and layout."""
+    return {key: to_torch_layout(variable) for key, variable in _named_variables(model).items()}
+
+
+def write_weights(model: keras.Model, weights: Weights) -> None:
+    """Set every parameter and statistic. Raises StudyError unless names and shapes are exactly the model's."""
+    variables = _named_variables(model)
+    check_weights(weights, {key: to_torch_layout(variable).shape for key, variable in variables.items()})
+    for key, variable in variables.items():
+        array = np.asarray(weights[key])
+        variable.assign(np.ascontiguousarray(array.transpose(AXES_FROM_TORCH[array.ndim])))
+
+
+def synchronise() -> None:
+    """Return when the device has finished all work given to it: the newest value is the last to be ready."""
+    ops.convert_to_numpy(ops.ones(()) + 1)
+
+
+def to_torch_layout(variable: keras.Variable) -> Array:
+    """A copy of a variable's value with PyTorch's axes."""
+    array = np.array(ops.convert_to_numpy(variable))
+    return np.ascontiguousarray(array.transpose(AXES_TO_TORCH[array.ndim]))
+
+
+def _named_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    named = {}
+    for variable in model.weights:
+        layer, kind = variable.path.split("/")[-2:]
+        named[f"{layer.replace('-', '.')}.{TENSOR_NAMES[kind]}"] = variable  # see layers._keras_name
+    return named

@@ -1,0 +1,238 @@
+"""A small, plausible study folder without any training: written through `common.results`, drawn from Philox.
+
+Both frameworks see the same patients and nearly the same evidence, so that their scores differ by about as much as
+two seeds of one framework do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common import config, results
+from common.config import Run
+from common.random_numbers import generator
+
+PATIENTS = 40
+SLICES = 9  # a patient
+EPOCHS = 6
+STEPS = 20  # an epoch
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def samples_and_split(folds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """40 patients of 9 slices, 16 with a stroke; test patients of different folds are different patients."""
+    samples, split = [], []
+    for patient in range(PATIENTS):
+        stroke = patient % 5 in (1, 3)
+        for number in range(SLICES):
+            folder = "Stroke" if stroke else "Normal"
+            name = f"{folder}/{50 + patient} ({number + 1})"
+            samples.append(
+                {
+                    "id": name,
+                    "path": f"{name}.jpg",
+                    "label": folder.lower(),
+                    "patient": f"fixture/{50 + patient}",
+                    "mask": "",
+                    "sha256": digest(name),
+                    "source": "fixture",
+                }
+            )
+            for fold in range(folds):
+                turn = (patient // 5 + fold) % max(folds, 4)
+                split.append(
+                    {
+                        "id": name,
+                        "task": "binary",
+                        "fold": fold,
+                        "split": {0: "test", 1: "val"}.get(turn, "train"),
+                    }
+                )
+    return pd.DataFrame(samples), pd.DataFrame(split)
+
+
+def scores(samples: pd.DataFrame, run: Run) -> np.ndarray:
+    """Probabilities: a patient's evidence and a slice's are shared by all runs; seed and framework add a little."""
+
+    def noise(name: str, *key: str | int) -> float:
+        return float(generator(name, *key).normal())
+
+    logits = [
+        1.1 * (row["label"] == "stroke")
+        - 0.5
+        + 0.8 * noise("patient", row["patient"])
+        + 0.5 * noise("slice", row["id"])
+        + 0.5 * noise("run", row["id"], run.framework, run.seed)
+        for row in samples.astype(str).to_dict("records")
+    ]
+    return 1 / (1 + np.exp(-np.array(logits)))
+
+
+def history(run: Run) -> pd.DataFrame:
+    epoch = np.arange(1, EPOCHS + 1)
+    draws = generator("history", run.framework, run.seed, run.fold)
+    rate = 1e-3 * 0.5 * (1 + np.cos(np.pi * epoch / EPOCHS)) + 1e-5
+    seconds = 2.0 + 0.2 * draws.random(EPOCHS) + (run.framework != "torch") * 0.4
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "step": epoch * STEPS,
+            "learning_rate": rate,
+            "train_loss": 0.69 * np.exp(-0.12 * epoch) + 0.02 * draws.random(EPOCHS),
+            "val_loss": 0.69 - 0.1 * np.sin(epoch / 2) + 0.03 * draws.random(EPOCHS),
+            "val_score": 0.6 + 0.1 * np.sin(epoch / 2) + 0.02 * draws.random(EPOCHS),
+            "seconds": seconds,
+            "images_per_second": STEPS * 32 / seconds,
+            "wait_seconds": 0.05 * draws.random(EPOCHS),
+        },
+        columns=list(results.HISTORY_COLUMNS),
+    )
+
+
+def counts(samples: pd.DataFrame, split: pd.DataFrame, fold: int) -> dict[str, dict[str, int]]:
+    joined = samples.merge(split[split["fold"] == fold], on="id")
+    return {
+        str(name): {
+            "samples": len(part),
+            "patients": part["patient"].nunique(),
+            **{str(label): int(count) for label, count in part["label"].value_counts().items()},
+        }
+        for name, part in joined.groupby("split")
+    }
+
+
+def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.DataFrame) -> dict[str, Any]:
+    """A complete `run.json`."""
+    draws = generator("timings", run.framework, run.seed, run.fold)
+    keras = run.framework.startswith("keras")
+    first_step, build, imports = (9.0, 0.6, 7.0) if keras else (0.3, 0.1, 2.5)
+    train = float(learnt["seconds"].sum()) + first_step
+    evaluate = 1.2 + 0.1 * float(draws.random())
+    best = int(learnt["val_loss"].to_numpy().argmin())
+    environment = {"python": "3.11.9", "numpy": "2.4.0", "platform": "Linux x86_64"}
+    environment |= {"keras": "3.15.1", "backend": run.framework[6:]} if keras else {"torch": "2.13.0"}
+    return {
+        "format": results.FORMAT,
+        "status": "complete",
+        "reason": None,
+        "run": config.to_json(run),
+        "spec": config.to_json(config.MODELS[run.model]),
+        "recipe": config.to_json(config.Recipe(epochs=EPOCHS)),
+        "environment": environment,
+        "variables": dict(config.WORKER_ENVIRONMENT),
+        "device": "cpu",
+        "threads": 2,
+        "precision": "float32",
+        "git_commit": digest("commit")[:40],
+        "command": f"python -m {'keras_impl' if keras else 'torch_impl'} train --seed {run.seed} --fold {run.fold}",
+        "data": {
+            "samples_sha256": digest("samples"),
+            "split_sha256": digest("split", run.fold),
+            "cache_sha256": digest("cache"),
+            "counts": counts(samples, split, run.fold),
+        },
+        "batches": {"hashed": config.HASHED_BATCHES, "sha256": digest("batches", run.seed, run.fold)},
+        "weights": {
+            "initial_sha256": digest("initial", run.seed),
+            "final_sha256": digest("final", run),
+            "parameters": 4_287_937,
+        },
+        "choice": {
+            "epoch": int(learnt["epoch"][best]),
+            "val_loss": float(learnt["val_loss"][best]),
+            "rule": "least val_loss",
+        },
+        "threshold": {"value": 0.48 + 0.04 * float(draws.random()), "rule": config.THRESHOLD_RULE},
+        "timings": {
+            "import_seconds": imports + float(draws.random()),
+            "build_seconds": build,
+            "first_step_seconds": first_step,
+            "step_p50_seconds": float(learnt["seconds"].median()) / STEPS,
+            "step_p95_seconds": 1.3 * float(learnt["seconds"].median()) / STEPS,
+            "steady_images_per_second": float(learnt["images_per_second"].median()),
+            "wait_seconds": float(learnt["wait_seconds"].sum()),
+            "train_seconds": train,
+            "evaluate_seconds": evaluate,
+            "checkpoint_seconds": 0.2,
+            "total_seconds": imports + build + train + evaluate + 1.5,
+            "cpu_seconds": 1.8 * train,
+        },
+        "memory": {"peak_rss_mib": 1450.0 if keras else 610.0, "peak_device_mib": None},
+        "started": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:01:00+00:00",
+        "notice": config.NOTICE,
+    }
+
+
+def write_failed_run(directory: Path, run: Run, reason: str) -> None:
+    """The least that a failed run says."""
+    record = {
+        "format": results.FORMAT,
+        "status": "failed",
+        "reason": reason,
+        "run": config.to_json(run),
+        "started": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:00:10+00:00",
+        "notice": config.NOTICE,
+    }
+    results.write_json(results.run_directory(directory, run) / "run.json", record)
+
+
+def write_complete_run(directory: Path, run: Run, samples: pd.DataFrame, split: pd.DataFrame) -> None:
+    folder = results.run_directory(directory, run)
+    learnt = history(run)
+    part = samples.merge(split[split["fold"] == run.fold], on="id")
+    part = part[part["split"] != "train"].reset_index(drop=True)
+    results.write_csv(folder / "history.csv", learnt)
+    results.write_predictions(
+        folder / "predictions.npz",
+        results.Predictions(
+            sample_id=part["id"].to_numpy(dtype=np.str_),
+            patient=part["patient"].to_numpy(dtype=np.str_),
+            split=part["split"].to_numpy(dtype=np.str_),
+            y_true=np.array(part["label"] != "normal", dtype=np.int64),
+            y_score=scores(part, run),
+        ),
+    )
+    results.write_json(folder / "run.json", document(run, samples, split, learnt))
+
+
+def make_study(
+    directory: Path,
+    frameworks: Sequence[str] = ("torch", "keras-tensorflow"),
+    seeds: int = 3,
+    folds: int = 1,
+    failed: Collection[tuple[str, int, int]] = (),
+    missing: Collection[tuple[str, int, int]] = (),
+) -> Path:
+    """Write a study of the binary CNN; `failed` and `missing` name runs as (framework, seed, fold)."""
+    study = config.Study(
+        frameworks=tuple(frameworks),
+        seeds=seeds,
+        folds=folds,
+        recipes={"binary/cnn": config.Recipe(epochs=EPOCHS)},
+    )
+    samples, split = samples_and_split(folds)
+    results.write_json(directory / "study.json", {"format": results.FORMAT, "study": config.to_json(study)})
+    results.write_csv(directory / "data" / "samples.csv", samples)
+    results.write_csv(directory / "data" / "split.csv", split)
+    unreadable = [
+        {"id": "Normal/99 (1)", "path": "Normal/99 (1).jpg", "reason": "the file ends after 312 bytes"}
+    ]
+    results.write_json(directory / "data" / "audit.json", {"unreadable": unreadable})
+    for run in study.runs():
+        key = (run.framework, run.seed, run.fold)
+        if key in failed:
+            write_failed_run(directory, run, "the device has 512 MiB left and the model needs 610 MiB")
+        elif key not in missing:
+            write_complete_run(directory, run, samples, split)
+    return directory

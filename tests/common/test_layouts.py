@@ -1,0 +1,357 @@
+"""Folders are recognised as they are meant, or refused in words that show what was found."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common import config
+from common.data.layouts import open_dataset
+from common.data.samples import COLUMNS, samples_digest
+from common.errors import StudyError
+
+NAMES = {"Normal": ["49 (1).jpg", "49 (2).jpg", "50 (1).jpg"], "Stroke": ["58 (1).jpg", "58 (12).jpg"]}
+
+
+def fill(root: Path, classes: dict[str, list[str]] = NAMES) -> Path:
+    """Files with content of their own; they are never decoded here."""
+    for folder, names in classes.items():
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            (root / folder / name).write_bytes(f"{folder}/{name}".encode())
+    return root
+
+
+def refusal(*folders: Path) -> str:
+    with pytest.raises(StudyError) as caught:
+        open_dataset(*folders)
+    return str(caught.value)
+
+
+# --- the two-class layout ----------------------------------------------------------------------------------------
+
+
+def test_ids_labels_patients_and_digests(tmp_path: Path) -> None:
+    samples = open_dataset(fill(tmp_path / "ct"))
+    assert tuple(samples.columns) == COLUMNS
+    assert list(samples["id"]) == [
+        "Normal/49 (1)",
+        "Normal/49 (2)",
+        "Normal/50 (1)",
+        "Stroke/58 (1)",
+        "Stroke/58 (12)",
+    ]
+    assert list(samples["label"]) == ["normal"] * 3 + ["stroke"] * 2
+    assert list(samples["patient"]) == ["49", "49", "50", "58", "58"]
+    assert set(samples["source"]) == {"ct"}
+    assert set(samples["mask"]) == {""}
+    for _, row in samples.iterrows():
+        assert Path(row["path"]).is_absolute()
+        assert row["sha256"] == hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("below", [".", "Brain_Data_Organised", "archive/Brain_Data_Organised"])
+def test_wrapping_folders_change_nothing(tmp_path: Path, below: str) -> None:
+    plain = open_dataset(fill(tmp_path / "plain"))
+    root = tmp_path / "wrapped"
+    fill(root / below)
+    (root / "readme.txt").write_text("about")
+    wrapped = open_dataset(root)
+    assert samples_digest(wrapped) == samples_digest(plain)
+    assert set(wrapped["source"]) == {"wrapped"}
+
+
+def test_letter_case_of_folders_and_suffixes(tmp_path: Path) -> None:
+    classes = {"NORMAL": ["1 (1).JPG"], "stroke": ["2 (1).PnG"]}
+    samples = open_dataset(str(fill(tmp_path, classes)))
+    assert list(samples["id"]) == ["NORMAL/1 (1)", "stroke/2 (1)"]
+    assert list(samples["label"]) == ["normal", "stroke"]
+
+
+def test_a_relative_path_gives_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absolute = open_dataset(fill(tmp_path / "ct"))
+    monkeypatch.chdir(tmp_path / "ct")
+    assert open_dataset(".").equals(absolute)
+
+
+def test_leavings_are_ignored(tmp_path: Path) -> None:
+    root = fill(tmp_path)
+    for name in (".hidden.jpg", "._49 (1).jpg", "Thumbs.db", "desktop.ini", "labels.csv", "notes.txt"):
+        (root / "Normal" / name).write_bytes(b"x")
+    for folder in ("__MACOSX/Normal", "Normal/__MACOSX", ".cache/Stroke"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "1 (1).jpg").write_bytes(b"x")
+    assert len(open_dataset(root)) == 5
+
+
+def test_masks_beside_the_classes_or_above(tmp_path: Path) -> None:
+    for number, below in enumerate((".", "Brain_Data_Organised")):
+        root = tmp_path / str(number)
+        fill(root / below)
+        fill(root / "masks", {"normal": [], "Stroke": ["58 (12).png", "99 (1).png", "58 (1).csv"]})
+        samples = open_dataset(root).set_index("id")
+        assert samples.loc["Stroke/58 (12)", "mask"] == str(root / "masks" / "Stroke" / "58 (12).png")
+        assert (samples["mask"] != "").sum() == 1
+
+
+def test_masks_are_no_data_set_of_their_own(tmp_path: Path) -> None:
+    fill(tmp_path / "masks", {"Normal": ["1 (1).png"], "Stroke": ["2 (1).png"]})
+    assert "no known layout" in refusal(tmp_path)
+
+
+def test_masks_that_match_nothing_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    fill(tmp_path / "masks", {"Stroke": ["58 (1)_mask.png"]})
+    assert "'58 (1)_mask'" in refusal(tmp_path)
+
+
+def test_what_cannot_be_opened_stays_without_digest(tmp_path: Path) -> None:
+    root = fill(tmp_path)
+    os.mkfifo(root / "Stroke" / "58 (2).jpg")
+    (root / "Stroke" / "58 (3).jpg").symlink_to(root / "nowhere")
+    with (root / "Stroke" / "58 (4).jpg").open("wb") as stream:
+        stream.truncate(config.MAX_FILE_BYTES + 1)  # sparse; never decoded, so not worth reading
+    (root / "Stroke" / "58 (5).dcm").write_bytes(b"x")  # refused when decoded, not overlooked
+    (root / "Stroke" / "58 (6).jpg").symlink_to(root / "Stroke" / "58 (1).jpg")
+    digests = open_dataset(root).set_index("id")["sha256"]
+    assert [digests[f"Stroke/58 ({k})"] for k in (2, 3, 4)] == ["", "", ""]
+    assert digests["Stroke/58 (5)"] == hashlib.sha256(b"x").hexdigest()
+    assert digests["Stroke/58 (6)"] == digests["Stroke/58 (1)"]
+
+
+def test_the_digest_sees_content_not_place(tmp_path: Path) -> None:
+    first, second = fill(tmp_path / "first"), fill(tmp_path / "second")
+    assert samples_digest(open_dataset(first)) == samples_digest(open_dataset(second))
+    (second / "Stroke" / "58 (1).jpg").write_bytes(b"another")
+    assert samples_digest(open_dataset(first)) != samples_digest(open_dataset(second))
+
+
+# --- patients ----------------------------------------------------------------------------------------------------
+
+UNKNOWN = {"Normal": ["a.png", "b.png"], "Stroke": ["c.png"]}
+
+
+def test_without_patients_nothing_is_guessed(tmp_path: Path) -> None:
+    message = refusal(fill(tmp_path, UNKNOWN))
+    assert "3 pictures" in message
+    assert "image_id,patient\nNormal/a,58" in message
+
+
+@pytest.mark.parametrize("stem", ["stroke (1)", "58", "58(", "(1)", "58 (x)", "58 (1) copy"])
+def test_names_that_tell_no_patient(tmp_path: Path, stem: str) -> None:
+    fill(tmp_path, {"Normal": ["1 (1).jpg"], "Stroke": [f"{stem}.jpg"]})
+    assert f"1 pictures in {tmp_path} is unknown, e.g. of 'Stroke/{stem}'" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stem", "patient"), [("58 (1)", "58"), ("P-007(12)", "P-007"), ("a 3 (2) (10)", "a 3 (2)")]
+)
+def test_names_that_tell_the_patient(tmp_path: Path, stem: str, patient: str) -> None:
+    fill(tmp_path, {"Normal": ["1 (1).jpg"], "Stroke": [f"{stem}.jpg"]})
+    assert list(open_dataset(tmp_path)["patient"]) == ["1", patient]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "image_id,patient\nNormal/a,p1\nNormal/b,p2\nStroke/c,p3\n",
+        "image_id,patient\na.png,p1\nb.png,p2\nc.png,p3\n",
+        "image_id, patient ,age\n a, p1,3\nb,p2 ,4,more\nNormal/b.png,p2,4\nStroke/c.png,p3,5\nelsewhere,p9,6\n",
+        "\ufeffpatient,image_id\r\np1,a\r\np2,b\r\np3,c\r\n",
+    ],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_patients_from_a_file(tmp_path: Path, lines: str, inner: bool) -> None:
+    fill(tmp_path / "Brain_Data_Organised", UNKNOWN)
+    place = tmp_path / "Brain_Data_Organised" if inner else tmp_path
+    (place / "patients.csv").write_text(lines, encoding="utf-8")
+    assert list(open_dataset(tmp_path)["patient"]) == ["p1", "p2", "p3"]
+
+
+def test_the_file_wins_over_names(tmp_path: Path) -> None:
+    (fill(tmp_path) / "patients.csv").write_text(
+        "image_id,patient\n49 (1),x\n49 (2),x\n50 (1),x\n58 (1),y\n58 (12),007\n"
+    )
+    assert list(open_dataset(tmp_path)["patient"]) == ["x", "x", "x", "y", "007"]
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "lacks the column 'image_id'"),
+        (b"image_id,patient\na\nb,p2\nc,p3\n", "no patient for image_id 'a'"),
+        (b"\xff\xfe\x00bad", "cannot be read as CSV"),
+        (b'image_id,patient\n"a,p1\n', "cannot be read as CSV"),
+        (b"image_id;patient\na;p1\n", "lacks the column 'image_id'"),
+        (b"image_id,subject\na,p1\n", "lacks the column 'patient'"),
+        (b"image_id,patient\na,p1\nb,\nc,p3\n", "no patient for image_id 'b'"),
+        (b"image_id,patient\na,p1\na,p2\nb,p2\nc,p3\n", "'a' to 'p1' and to 'p2'"),
+        (b"image_id,patient\na,p1\n", "no patient for 2 of 3 pictures, e.g. 'Normal/b'"),
+    ],
+)
+def test_faults_of_the_patients_file(tmp_path: Path, data: bytes, fault: str) -> None:
+    (fill(tmp_path, UNKNOWN) / "patients.csv").write_bytes(data)
+    message = refusal(tmp_path)
+    assert fault in message
+    assert "patients.csv" in message
+
+
+def test_a_name_that_means_two_pictures_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, {"Normal": ["1.png"], "Stroke": ["1.png"]})
+    (tmp_path / "patients.csv").write_text("image_id,patient\n1,p1\n")
+    assert "'1' in" in refusal(tmp_path)
+    assert "Normal/1 or Stroke/1" in refusal(tmp_path)
+    (tmp_path / "patients.csv").write_text("image_id,patient\nNormal/1,p1\nStroke/1,p2\n1,p3\n")
+    assert list(open_dataset(tmp_path)["patient"]) == ["p1", "p2"]
+
+
+def test_a_patient_may_have_both_labels(tmp_path: Path) -> None:
+    fill(tmp_path, {"Normal": ["1 (1).jpg"], "Stroke": ["1 (2).jpg"]})
+    assert list(open_dataset(tmp_path)["patient"]) == ["1", "1"]
+
+
+# --- several folders ---------------------------------------------------------------------------------------------
+
+
+def test_several_folders_get_prefixes(tmp_path: Path) -> None:
+    folders = [fill(tmp_path / name) for name in ("x/ct", "y/ct", "z/other")]
+    samples = open_dataset(*folders)
+    assert len(samples) == 15
+    assert list(samples["id"]) == sorted(samples["id"])
+    assert set(samples["source"]) == {"ct", "ct-2", "other"}
+    row = samples.set_index("id").loc["ct-2:Stroke/58 (1)"]
+    assert row["patient"] == "ct-2:58"
+    assert row["path"] == str(tmp_path / "y/ct/Stroke/58 (1).jpg")
+
+
+def test_overlapping_folders_are_refused(tmp_path: Path) -> None:
+    inner = fill(tmp_path / "Brain_Data_Organised")
+    assert "given twice" in refusal(inner, inner)
+    assert "given twice" in refusal(inner, tmp_path / "Brain_Data_Organised" / "Normal" / "..")
+    assert "two of the data folders" in refusal(tmp_path, inner)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def test_missing_empty_and_no_folder(tmp_path: Path) -> None:
+    assert "no data folder was given" in refusal()
+    assert f"{tmp_path / 'none'} does not exist" in refusal(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").write_bytes(b"x")
+    assert "is empty; expected: Normal/ and Stroke/" in refusal(tmp_path / "empty")
+    (tmp_path / "data.zip").write_bytes(b"x")
+    assert "data.zip is a file" in refusal(tmp_path / "data.zip")
+    assert "cannot be opened" in refusal(tmp_path / ("long" * 100))
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert "does not exist" in refusal(tmp_path / "dangling")
+
+
+def test_one_class_only(tmp_path: Path) -> None:
+    fill(tmp_path / "a", {"Stroke": ["1 (1).jpg", "1 (2).jpg"]})
+    assert "Stroke/ has 2 pictures, Normal/ is missing" in refusal(tmp_path / "a")
+    fill(tmp_path / "b", {"Stroke": [], "normal": ["1 (1).jpg"]})
+    assert "Stroke/ has 0 pictures, normal/ has 1 picture; both" in refusal(tmp_path / "b")
+    fill(tmp_path / "c", {"Stroke": []})
+    assert "Stroke/ has 0 pictures, Normal/ is missing" in refusal(tmp_path / "c")
+    fill(tmp_path / "d", {"Normal": [], "Stroke": []})
+    assert "Normal/ has 0 pictures, Stroke/ has 0 pictures" in refusal(tmp_path / "d")
+
+
+def test_an_unknown_layout_shows_what_was_found(tmp_path: Path) -> None:
+    fill(tmp_path, {f"folder{k:02}": ["a.jpg"] * 1 for k in range(14)})
+    (tmp_path / "folder00" / "b.jpg").write_bytes(b"x")
+    message = refusal(tmp_path)
+    assert "no known layout" in message
+    assert "  folder00/ (2 files)\n  folder01/ (1 file)\n" in message
+    assert "... and 4 more" in message
+    assert "expected: Normal/ and Stroke/" in message
+    assert len(message.splitlines()) < 16
+
+
+def test_a_class_folder_itself_is_pointed_out(tmp_path: Path) -> None:
+    assert "Stroke/ is one class; give the folder above it" in refusal(fill(tmp_path) / "Stroke")
+
+
+@pytest.mark.parametrize("below", [".", "Brain_Stroke_CT_Dataset", "archive/Brain_Stroke_CT_Dataset"])
+def test_the_three_class_layout_is_known_but_not_yet_read(tmp_path: Path, below: str) -> None:
+    fill(tmp_path / below, {name: ["10000.png"] for name in ("Bleeding/PNG", "ischemia/PNG", "Normal/PNG")})
+    message = refusal(tmp_path)
+    assert "three-class layout" in message
+    assert "next version" in message
+
+
+def test_a_ready_made_split_is_not_taken_for_several_sets(tmp_path: Path) -> None:
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    assert "is divided into test/, train/" in refusal(tmp_path)
+
+
+def test_several_sets_in_one_folder(tmp_path: Path) -> None:
+    fill(tmp_path / "first")
+    fill(tmp_path / "second")
+    assert "several data sets (first/, second/)" in refusal(tmp_path)
+
+
+def test_equal_names_and_spellings(tmp_path: Path) -> None:
+    fill(tmp_path / "a", {"Normal": ["1 (1).jpg", "1 (1).png"], "Stroke": ["2 (1).jpg"]})
+    message = refusal(tmp_path / "a")
+    assert "1 (1).jpg" in message
+    assert "1 (1).png" in message
+    assert "suffix only" in message
+    fill(tmp_path / "b", {"Normal": ["1 (1).jpg"], "normal": ["1 (2).jpg"], "Stroke": ["2 (1).jpg"]})
+    assert "both Normal/ and normal/" in refusal(tmp_path / "b")
+
+
+def test_pictures_further_down_are_not_overlooked(tmp_path: Path) -> None:
+    fill(tmp_path)
+    fill(tmp_path / "Stroke", {"OVERLAY": ["58 (1).png"]})
+    assert "OVERLAY holds pictures" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"58 (\xff1).jpg", b"58\n (1).jpg"])
+def test_names_that_no_table_can_hold_are_refused(tmp_path: Path, name: bytes) -> None:
+    path = os.fsencode(fill(tmp_path) / "Stroke") + b"/" + name
+    with open(path, "wb") as stream:  # noqa: PTH123, pathlib takes no bytes
+        stream.write(b"x")
+    message = refusal(tmp_path)
+    assert "unprintable" in message
+    assert message.isprintable()
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    listing = Path.iterdir
+
+    def refusing(name: str) -> Callable[[Path], Iterator[Path]]:
+        def iterdir(self: Path) -> Iterator[Path]:
+            if self.name == name:
+                raise PermissionError(13, "Permission denied")
+            return listing(self)
+
+        return iterdir
+
+    monkeypatch.setattr(Path, "iterdir", refusing("lost+found"))
+    assert len(open_dataset(tmp_path)) == 5
+    monkeypatch.setattr(Path, "iterdir", refusing("Stroke"))
+    assert "Stroke cannot be listed (Permission denied)" in refusal(tmp_path)
+
+
+# --- real pictures -----------------------------------------------------------------------------------------------
+
+
+def test_real_two_class_set(shared_data: Path) -> None:
+    samples = open_dataset(shared_data / "binary_ct")
+    assert len(samples) == 1876
+    assert samples["patient"].nunique() == 62
+    assert (samples["label"] == "stroke").sum() == 697
+    assert "Stroke/58 (1)" in set(samples["id"])
+    assert (samples["mask"] != "").sum() == len(list((shared_data / "binary_ct" / "masks").glob("*/*.png")))
+    assert samples["sha256"].is_unique
+
+
+def test_real_three_class_set(shared_data: Path) -> None:
+    assert "next version" in refusal(shared_data / "strokes_ct")

@@ -1,0 +1,18 @@
+"""The study's verbs in PyTorch (`common.framework.Framework`). Twin of `keras_impl`, file by file."""
+
+from torch_impl.models import build
+from torch_impl.tensors import configure, environment, name, read_weights, synchronise, write_weights
+from torch_impl.training import create_trainer, predict_logits, train_epoch
+
+__all__ = [
+    "build",
+    "configure",
+    "create_trainer",
+    "environment",
+    "name",
+    "predict_logits",
+    "read_weights",
+    "synchronise",
+    "train_epoch",
+    "write_weights",
+]
