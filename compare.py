@@ -43,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StudyError as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
+        print(
+            f"compare.py: {error.filename or 'a file'} cannot be written or read: {error.strerror}",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(
             "compare.py: stopped; finished runs are kept, the same command goes on from there",

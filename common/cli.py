@@ -44,6 +44,12 @@ def main(framework: Framework, package: str, argv: Sequence[str] | None = None) 
     except StudyError as error:
         print(f"{package}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
+        print(
+            f"{package}: {error.filename or 'a file'} cannot be written or read: {error.strerror}",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(
             f"{package}: stopped; finished runs are kept, the same command goes on from there",

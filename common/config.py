@@ -173,6 +173,7 @@ class Study:
 
     data: tuple[str, ...] = ()  # folders; empty: the phantom
     profile: str = "quick"
+    patients: int = 0  # of the phantom; 0: as many as the profile has
     tasks: tuple[str, ...] = ("binary",)
     models: tuple[str, ...] = ("cnn",)
     frameworks: tuple[str, ...] = ("torch", "keras-tensorflow")
@@ -247,6 +248,10 @@ RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
     "TF_NUM_INTRAOP_THREADS",
     "XLA_FLAGS",
 }
+
+IDENTITY_VARIABLES = frozenset(
+    {"CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"}
+)  # may differ: which framework, which GPU
 
 
 # --- to and from JSON ---------------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
     """Execute the runs, `study.workers` at a time, each in a process of its own.
 
     A run that dies is recorded as failed with its reason and the rest goes on. Events reach `on_event` from several
-    threads. On KeyboardInterrupt the workers are ended and what is finished stays.
+    threads. On KeyboardInterrupt the workers are ended, what is finished stays, and what was under way never happened.
+    Raises StudyError where the folder cannot be written.
     """
     threads = threads_of(study)
     slots: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -118,7 +119,9 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
             return
         slot = slots.get()
         try:
-            _run_process(study_directory, study, run, threads, slot, cores[slot], processes, on_event)
+            _run_process(
+                study_directory, study, run, threads, slot, cores[slot], processes, stopping, on_event
+            )
         finally:
             slots.put(slot)
 
@@ -127,10 +130,15 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
         try:
             for future in futures:
                 future.result()
-        except BaseException:
+        except BaseException as error:
             stopping.set()
             for process in list(processes):
                 process.terminate()
+            if isinstance(error, OSError):
+                raise StudyError(
+                    f"the runs in {study_directory} cannot go on: {error.strerror or error}; what is finished is "
+                    "kept, the same command goes on from there"
+                ) from error
             raise
 
 
@@ -142,6 +150,7 @@ def _run_process(
     slot: int,
     cores: Sequence[int],
     processes: set[subprocess.Popen],
+    stopping: threading.Event,
     on_event: OnEvent,
 ) -> None:
     started = utc_now()
@@ -162,6 +171,8 @@ def _run_process(
             stderr=log,
         )
         processes.add(process)
+        if stopping.is_set():  # raised while this process was being started
+            process.terminate()
         assert process.stdout is not None
         assert process.stdin is not None
         try:
@@ -178,12 +189,12 @@ def _run_process(
             process.stdin.close()
             process.stdout.close()
             processes.discard(process)
-    if code != 0 or not (directory / "run.json").exists():
+    if code == 0 and (directory / "run.json").exists():
+        on_event(run, {"complete": True})
+    elif not stopping.is_set():
         reason = reason or _explain_exit(code, directory / "run.log")
         record_failure(study_directory, run, reason, started)
         on_event(run, {"failed": reason})
-    else:
-        on_event(run, {"complete": True})
 
 
 def _parse_event(line: bytes) -> dict[str, Any] | None:

@@ -71,7 +71,16 @@ def cpu_seconds() -> float:
 
 
 def peak_rss_mib() -> float:
-    """Largest resident set of this process so far (ru_maxrss: KiB on Linux, bytes on macOS)."""
+    """Largest resident set of this process so far.
+
+    Linux: VmHWM of proc(5), because ru_maxrss also holds the peak of the process that started this one (kernel,
+    `exec_mmap`). macOS: ru_maxrss, in bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10  # the field is in KiB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

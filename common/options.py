@@ -28,6 +28,7 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="DIR",
         help="data folders in a known layout; none: the drawn phantom",
     )
+    add("--patients", type=_positive, metavar="N", help="of the drawn phantom (default: the profile's)")
     add("--profile", choices=PROFILES, default="quick", help="how much work (default: %(default)s)")
     add("--tasks", nargs="+", choices=TASKS, default=("binary",), help="default: binary")
     add("--models", nargs="+", choices=MODELS, default=("cnn",), help="default: cnn")
@@ -73,6 +74,10 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         for task in arguments.tasks
         for model in arguments.models
     }
+    if arguments.data and arguments.patients:
+        raise StudyError(
+            "--patients counts the drawn phantom's patients and goes without --data; leave one out"
+        )
     for folder in arguments.data:
         if not Path(folder).exists():
             raise StudyError(
@@ -81,6 +86,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
     return Study(
         data=tuple(arguments.data),
         profile=arguments.profile,
+        patients=arguments.patients or 0,
         tasks=_unique(arguments.tasks),
         models=_unique(arguments.models),
         frameworks=_unique(frameworks),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from common.config import Run
@@ -76,7 +77,7 @@ class GridProgress:
         self._ended += 1
         if self._live and run in self._bars:
             self._live.remove_task(self._bars.pop(run))
-        mark = "[green]done[/]" if "complete" in event else f"[red]failed[/]: {event['failed']}"
+        mark = "[green]done[/]" if "complete" in event else f"[red]failed[/]: {escape(str(event['failed']))}"
         self._console.print(f"{self._count()} {_label(run)} {mark}{self._eta()}", highlight=False)
 
     def _show(self, run: Run, event: dict[str, Any]) -> None:

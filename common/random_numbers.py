@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 def philox(*key: str | int) -> np.random.Philox:
     """The Philox bit generator of a key; 128 key bits from BLAKE2b of the key's unambiguous text."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{int(part)}" for part in key)
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     return np.random.Philox(key=np.frombuffer(digest, dtype="<u8").astype(np.uint64))
 

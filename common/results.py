@@ -38,6 +38,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +131,11 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in Predictions.__dataclass_fields__}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise StudyError(
             f"{path} is no predictions file ({error}); delete its run folder to run it again"
         ) from error
-    lengths = {len(array) for array in arrays.values()}
+    lengths = {array.shape[:1] for array in arrays.values()}
     if len(lengths) != 1:
         raise StudyError(f"{path} holds arrays of different lengths {sorted(lengths)}; delete its run folder")
     return Predictions(**arrays)
@@ -224,7 +226,7 @@ def read_study(directory: Path) -> StudyRecord:
     document = read_json(directory / "study.json")
     try:
         study = config.study_from_json(document["study"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{directory / 'study.json'} does not describe a study ({error!r})") from error
     found = (read_run(directory, run) for run in study.runs())
     return StudyRecord(directory, document, study, tuple(record for record in found if record is not None))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from common.results import (
     HISTORY_COLUMNS,
     Predictions,
     StudyRecord,
+    read_json,
     read_study,
     run_directory,
     write_csv,
@@ -193,9 +193,9 @@ def record_failure(study_directory: Path, run: Run, reason: str, started: str) -
 
 def clear_unfinished(directory: Path) -> None:
     """Remove what an interrupted or failed try left; a complete run is never touched (StudyError)."""
-    if (directory / "run.json").exists():
+    if (directory / "run.json").exists() and read_json(directory / "run.json").get("status") == "complete":
         raise StudyError(f"{directory} holds a finished run; delete that folder to run it again")
-    for name in ("history.csv", "predictions.npz", "model.safetensors"):
+    for name in ("run.json", "history.csv", "predictions.npz", "model.safetensors"):
         (directory / name).unlink(missing_ok=True)
     for partial in directory.glob(".*.partial"):
         partial.unlink()
@@ -255,6 +255,10 @@ def fit_model(
             )
         began = time.perf_counter()
         logits = predict_part(framework, model, data.val, recipe.batch_size, spec)
+        if not np.isfinite(logits).all():  # the epoch's last step may overflow after its loss was taken
+            raise StudyError(
+                f"the validation logits after epoch {epoch} are not finite; lower the learning rate"
+            )
         val_loss = binary_cross_entropy(logits, data.val.labels.astype(np.float64), data.val.weights)
         rows.append(
             {
@@ -323,12 +327,8 @@ def predict_parts(
 def run_command(framework: str, study_directory: Path, run: Run) -> str:
     """The command that repeats one run of a study, for a reader to copy."""
     package = "torch_impl" if framework == "torch" else "keras_impl"
-    return f"python -m {package} run {study_directory.name} {run.path}"
-
-
-def remove_run(study_directory: Path, run: Run) -> None:
-    """Delete the folder of a failed run, so that it can be tried again."""
-    shutil.rmtree(run_directory(study_directory, run), ignore_errors=True)
+    shown = Path("results", study_directory.name) if study_directory.is_absolute() else study_directory
+    return f"python -m {package} run {shown} {run.path}"
 
 
 def utc_now() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,12 @@ from common.results import (
     FORMAT,
     RunRecord,
     StudyRecord,
-    read_json,
     read_run,
     read_study,
     write_csv,
     write_json,
 )
-from common.run import remove_run, utc_now
+from common.run import utc_now
 
 FIXED = (
     "data",
@@ -56,8 +56,9 @@ def prepare_study(
     """
     for framework in study.frameworks:
         check_framework(framework)
-    earlier = read_json(directory / "study.json") if (directory / "study.json").exists() else None
-    grid = _merge(config.study_from_json(earlier["study"]), study, directory) if earlier else study
+    record = read_study(directory) if (directory / "study.json").exists() else None
+    earlier = record.document if record else None
+    grid = _merge(record.study, study, directory) if record else study
     _check_writable(directory)
     try:
         samples = open_samples(study)
@@ -75,7 +76,7 @@ def prepare_study(
             split_table(readable, TASKS[task], study.folds, study.split_seed).assign(task=task)
             for task in grid.tasks
         ]
-        write_csv(directory / "data" / "samples.csv", readable)
+        write_csv(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
         write_csv(directory / "data" / "split.csv", pd.concat(splits, ignore_index=True))
         write_json(
             directory / "data" / "audit.json", describe_data(samples, readable, next(iter(caches.values())))
@@ -102,7 +103,10 @@ def prepare_study(
 
 def open_samples(study: Study) -> pd.DataFrame:
     """The sample table of the study's folders, or of its profile's phantom."""
-    return open_dataset(*study.data) if study.data else phantom_samples(PROFILES[study.profile].phantom)
+    if study.data:
+        return open_dataset(*study.data)
+    phantom = PROFILES[study.profile].phantom
+    return phantom_samples(dataclasses.replace(phantom, patients=study.patients or phantom.patients))
 
 
 def missing_runs(study: Study, directory: Path) -> list[Run]:
@@ -115,8 +119,6 @@ def missing_runs(study: Study, directory: Path) -> list[Run]:
 def run_study(study: Study, directory: Path, on_event: Callable[[Run, dict[str, Any]], object]) -> list[Run]:
     """Carry out what is missing of the grid in a prepared folder; returns the runs that were tried."""
     runs = missing_runs(study, directory)
-    for run in runs:
-        remove_run(directory, run)
     run_locally(directory, study, runs, on_event)
     return runs
 
@@ -179,6 +181,15 @@ def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | No
         return None
     cache = open_cache(directory)
     return lambda sample_id: cache.read([sample_id])[0] if sample_id in cache.rows else None
+
+
+def _with_relative_paths(samples: pd.DataFrame, directory: Path) -> pd.DataFrame:
+    """The table with paths relative to the study's folder: a record to share should not tell who made it."""
+
+    def relative(path: str) -> str:
+        return os.path.relpath(path, directory.resolve()) if Path(path).is_absolute() else path
+
+    return samples.assign(path=samples["path"].map(relative), mask=samples["mask"].map(relative))
 
 
 def _keep_readable(samples: pd.DataFrame, cache: Cache) -> pd.DataFrame:

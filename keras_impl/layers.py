@@ -20,7 +20,8 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int, *, name: 
 def dense(in_features: int, out_features: int, *, name: str) -> keras.Layer:
     """Fully connected layer with bias."""
     del in_features
-    return keras.layers.Dense(out_features, name=_keras_name(name))
+    # `Dense` multiplies by `ops.matmul`, which on the torch backend computes float64 operands in float32
+    return keras.layers.EinsumDense("ni,io->no", out_features, bias_axes="o", name=_keras_name(name))
 
 
 def dropout(rate: float, *, name: str) -> keras.Layer:

@@ -70,12 +70,15 @@ class Cache:
                 if sample_id not in self.rows:
                     raise StudyError(f"sample {sample_id!r} is not in the cache {self.directory}")
                 buffer = memoryview(slices[place]).cast("B")
-                if os.preadv(handle, [buffer], self.offset + self.rows[sample_id] * len(buffer)) != len(
-                    buffer
-                ):
+                start = self.offset + self.rows[sample_id] * len(buffer)
+                if os.preadv(handle, [buffer], start) != len(buffer):
                     raise StudyError(
                         f"{path} is shorter than its header says; delete its folder to build it again"
                     )
+        except OSError as error:
+            raise StudyError(
+                f"{path} cannot be read ({error.strerror}); check the disk or the mount"
+            ) from error
         finally:
             os.close(handle)
         return slices

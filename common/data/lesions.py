@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.data.anatomy import ANGLES, Float, Frame, Head, draw_canvas, frame, generator
 
 # Smallest section that counts as visible: 0.008 units2 = 115 mm2, a disc 12 mm across.
-MIN_AREA = 0.008
+MIN_AREA = 0.02
 LABEL_CANVAS = 80  # px; labels are decided on masks of this size, whatever the picture's
 # Anterior, middle and posterior cerebral artery: direction of the middle, half opening, lowest level.
 TERRITORIES = (
@@ -55,10 +55,10 @@ def create_lesion(head: Head) -> Lesion | None:
     if kind == "bleeding":
         kind = str(draw.choice(["intraparenchymal", "subdural", "epidural"], p=[0.5, 0.3, 0.2]))
     uniform = draw.uniform
-    span, reach, size, hu = 0.0, 0.0, 0.0, uniform(62, 82)
+    span, reach, size, hu = 0.0, 0.0, 0.0, uniform(64, 82)
     if kind == "intraparenchymal":
         where = draw.choice(["deep", "lobar", "cerebellar"], p=[0.5, 0.35, 0.15])
-        size, height = uniform(0.11, 0.21), uniform(0.18, 0.32)
+        size, height = uniform(0.15, 0.25), uniform(0.22, 0.36)
         if where == "deep":  # basal ganglia and thalamus: the bleed of hypertension
             level, angle, reach = uniform(0.42, 0.66), uniform(1.0, 2.0), uniform(0.16, 0.26)
         elif where == "lobar":
@@ -73,14 +73,14 @@ def create_lesion(head: Head) -> Lesion | None:
             )
     elif kind == "subdural":
         level, height, angle = uniform(0.35, 0.85), uniform(0.25, 0.5), uniform(1.1, 2.1)
-        span, size = uniform(0.8, 1.3), uniform(0.07, 0.14)
+        span, size = uniform(0.9, 1.3), uniform(0.10, 0.17)
     elif kind == "epidural":
         level, height, angle = uniform(0.32, 0.85), uniform(0.18, 0.35), uniform(0.6, 2.4)
-        span, size = uniform(0.45, 0.7), uniform(0.12, 0.22)
+        span, size = uniform(0.5, 0.75), uniform(0.18, 0.28)
     else:
         angle, span, low = TERRITORIES[draw.choice(len(TERRITORIES), p=TERRITORY_SHARES)]
         level, height, angle = uniform(low, 0.88), uniform(0.2, 0.4), angle + draw.normal(0, 0.15)
-        span, reach, hu = span * uniform(1.0, 1.6), uniform(0.2, 0.4), uniform(12, 20)
+        span, reach, hu = span * uniform(1.3, 2.0), uniform(0.1, 0.3), uniform(15, 22)
     nearest = min(head.levels, key=lambda value: abs(value - level))  # so that one slice shows it in full
     return Lesion(kind, nearest, height, side * angle, span, reach, size, hu)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from common.config import IDENTITY_VARIABLES
 from common.report.evidence import UNREADABLE, Comparison, Evidence, members
 from common.report.wording import plural
 from common.results import RunRecord
@@ -114,6 +115,12 @@ def schedule(record: RunRecord) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def process_settings(record: RunRecord) -> str:
+    """The environment variables that must not differ: all but those that say which framework, on which GPU."""
+    variables = record.document["variables"]
+    return json.dumps({name: variables[name] for name in sorted(variables) if name not in IDENTITY_VARIABLES})
+
+
 PROMISES: dict[str, Callable[[RunRecord], object]] = {
     "Same images, labels and patients": field("data", "samples_sha256"),
     "Same split": field("data", "split_sha256"),
@@ -129,5 +136,5 @@ PROMISES: dict[str, Callable[[RunRecord], object]] = {
     "Same device": field("device"),
     "Same number of threads": field("threads"),
     "Same precision": field("precision"),
-    "Same process settings": field("variables"),
+    "Same process settings": process_settings,
 }

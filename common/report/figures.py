@@ -163,6 +163,7 @@ def confusion(comparison: Comparison, level: Level, arm: Arm, directory: Path) -
             rows.append({"framework": arm.framework, "true": comparison.classes[true],
                          "predicted": comparison.classes[predicted], "count": count, "row_share": share})  # fmt: skip
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="Predicted", ylabel="True")
+    axes.set_title(arm.framework, fontsize=10)  # the file is also used without the page around it
     axes.set_xticks(range(size), comparison.classes)
     axes.set_yticks(range(size), comparison.classes, rotation=90, va="center")
     axes.tick_params(length=0)

@@ -101,7 +101,6 @@ def section(
         "frameworks": comparison.frameworks,
         "title": f"{' or '.join(comparison.classes).capitalize()}: {comparison.model}, {comparison.lane} lane",
         "verdict": prose.verdict(comparison, scores, checks, costs),
-        "failed_checks": [check for check in checks if check.verdict == "fail"],
         "levels": [views.score_view(level, scores, len(comparison.classes)) for level in comparison.levels],
         "pictures": comparison_figures(comparison, scores, figures),
         "training": training_figures(comparison, figures),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -20,33 +21,47 @@ from common.report.wording import listed, percent, plain, plural, signed
 FEW_PATIENTS = 30  # below, percentile intervals are markedly too narrow (see `cluster_bootstrap`)
 
 
-def verdict(
-    comparison: Comparison, scores: Scores, checks: Sequence[Check], costs: pd.DataFrame
-) -> list[str]:
-    """The finding on the primary metric, its headline first: what was seen, and what could not have been seen."""
-    if not comparison.levels:
-        return ["No run of this task can be scored yet, so nothing is compared."]
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader who reads one thing should read."""
+
+    warning: str  # empty unless a check failed
+    headlines: tuple[str, ...]
+    details: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return (*([self.warning] if self.warning else []), *self.headlines, *self.details)
+
+
+def verdict(comparison: Comparison, scores: Scores, checks: Sequence[Check], costs: pd.DataFrame) -> Verdict:
+    """The finding on the primary metric: what was seen, and what could not have been seen."""
     broken = [check.name for check in checks if check.verdict == "fail"]
-    sentences = []
-    if broken:
-        sentences.append(
-            f"This is not a controlled comparison: {plural(len(broken), 'check')} failed ({'; '.join(broken)}). "
-            "Read the numbers below as those of different experiments."
+    warning = (
+        f"This is not a controlled comparison: {plural(len(broken), 'check')} failed ({'; '.join(broken)}). "
+        "Read the numbers below as those of different experiments."
+    )
+    if not comparison.levels:
+        return Verdict(
+            warning if broken else "", ("No run of this task can be scored, so nothing is compared.",), ()
         )
     level, metric = comparison.levels[0], comparison.primary_metric
-    sentences += [headline(one, level) for one in scores.differences_of(level.name, metric)]
-    if not level.pairs:
-        sentences.append(
-            "No two frameworks have a scored run of one seed in common, so no difference can be told."
-        )
+    headlines = [headline(one, level) for one in scores.differences_of(level.name, metric)]
+    if not headlines:
+        headlines = ["No two frameworks have a scored run of the same seed, so no difference can be told."]
+    details = []
     for level in comparison.levels:
         words = [reached(comparison, level, scores)]
         words += [compared(one) for one in scores.differences_of(level.name, metric)]
-        sentences.append(" ".join(words))
+        details.append(" ".join(words))
+    if len({arm.seeds for arm in comparison.levels[0].arms}) > 1:
+        details.append(
+            "Differences use only the seeds that both have, so they need not be those of the means."
+        )
     speed = [f"{framework} {value}" for framework, value in speeds(comparison, costs).items()]
     if speed:
-        sentences.append(f"Training speed after the first step, in images/s: {', '.join(speed)}.")
-    return sentences
+        details.append(f"Training speed after the first step, in images/s: {', '.join(speed)}.")
+    return Verdict(warning if broken else "", tuple(headlines), tuple(details))
 
 
 def headline(one: Difference, level: Level) -> str:

@@ -66,15 +66,9 @@ def comparison_tables(
         if (r.run.lane, r.run.task, r.run.model) == (lane, task, model)
     }
     frameworks = ordered(found)
-    pairs = sorted(
-        {
-            who
-            for key in numbers
-            if key.startswith(f"{prefix}/")
-            for who in [key.split("/")[3]]
-            if "-vs-" in who
-        }
-    )
+    named = {key.split("/")[3] for key in numbers if key.startswith(f"{prefix}/")}
+    compared = {name.split("-vs-")[0]: name for name in named if "-vs-" in name}
+    pairs = [compared[name] for name in ordered(set(compared))]
     table = Table(title=f"{task}, {model}, {lane}", title_justify="left", caption_justify="left")
     table.add_column("")
     for framework in frameworks:

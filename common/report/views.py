@@ -52,8 +52,12 @@ def score_view(level: Level, scores: Scores, classes: int) -> dict[str, Any]:
 
 
 def best_framework(scores: list[Score], metric: str) -> str | None:
-    """The framework with the better mean; None where they are equal as shown, or alone, or undefined."""
-    if len(scores) < 2 or not all(math.isfinite(one.mean) for one in scores):
+    """The framework with the better mean; None where alone, undefined, equal as shown, or over unequal seeds."""
+    if (
+        len(scores) < 2
+        or len({len(one.per_seed) for one in scores}) > 1
+        or not all(math.isfinite(one.mean) for one in scores)
+    ):
         return None
     ranked = sorted(scores, key=lambda one: one.mean, reverse=DIRECTION[metric] == "up")
     return ranked[0].framework if plain(ranked[0].mean) != plain(ranked[1].mean) else None

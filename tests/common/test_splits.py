@@ -103,6 +103,9 @@ def test_what_one_class_lacks_the_other_makes_up() -> None:
     counted = count_split(samples, split_samples(samples, BINARY, 1, 0, 0), BINARY)
     for part in ("test", "val"):
         assert counted[part] == {"samples": 140, "patients": 7, "normal": 80, "stroke": 60}
+    for fold in range(4):  # 8.5 patients of each class wanted: 8 of one and 9 of the other
+        counted = count_split(samples, split_samples(samples, BINARY, 4, fold, 0), BINARY)
+        assert counted["test"]["patients"] == 17
 
 
 @settings(max_examples=20)
