@@ -60,7 +60,12 @@ class StepClock:
 
 
 def seconds_since_start() -> float:
-    """Wall-clock age of this process, to 10 ms."""
+    """Wall-clock age of this process, to 10 ms on Linux."""
+    status = Path("/proc/self/stat")
+    if status.exists():  # psutil adds the ticks since boot to a boot time in whole seconds: up to 1 s wrong
+        # Field 22 of proc(5), in clock ticks since boot; the second field, the name, may hold spaces.
+        started = status.read_text().rsplit(")", 1)[1].split()[19]
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
     return time.time() - psutil.Process().create_time()
 
 

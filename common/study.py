@@ -70,7 +70,7 @@ def prepare_study(
         digest = samples_digest(readable)
         if earlier and earlier["samples_sha256"] != digest:
             raise StudyError(
-                f"the data in {list(study.data)} differ from those of the study in {directory}; choose another --out"
+                f"the data in {list(study.data) or 'the phantom'} differ from those of the study in {directory}; choose another --out"
             )
         splits = [
             split_table(readable, TASKS[task], study.folds, study.split_seed).assign(task=task)

@@ -27,10 +27,11 @@ class Cnn(keras.Model):
         self.dropout2 = layers.dropout(spec.dropout, name="dropout2")
         self.dense2 = layers.dense(spec.hidden, spec.outputs, name="dense2")
 
-    def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        # Keras tells a model that it is in training only where `call` has this parameter
         x = layers.from_channels_last(images)
         for convolution in self.convolutions:
             x = layers.max_pool(layers.relu(convolution(x)))  # (N, S, S, F) -> (N, S/2, S/2, F')
         x = layers.flatten(x)  # (N, side * side * F)
-        x = layers.relu(self.dense1(self.dropout1(x)))  # (N, hidden)
-        return self.dense2(self.dropout2(x))  # (N, outputs)
+        x = layers.relu(self.dense1(self.dropout1(x, training=training)))  # (N, hidden)
+        return self.dense2(self.dropout2(x, training=training))  # (N, outputs)

@@ -45,6 +45,7 @@ def configure(settings: Settings) -> str:
             f"device 'cuda' was asked for, but Keras on {name()[6:]} computes on {found}; use --device cpu"
         )
     keras.config.set_floatx(settings.precision)
+    keras.config.set_dtype_policy(settings.precision)  # layers read this, and Keras keeps its first value
     keras.utils.set_random_seed(settings.seed)
     _device = "cpu" if "cpu" in found else found
     return _device

@@ -17,6 +17,7 @@ WALL_EXEMPTIONS: dict[tuple[str, str], str] = {}
 
 # (file, symbol) -> why the two implementations differ here. A symbol that is equal must not be listed.
 MIRROR_EXEMPTIONS = {
+    ("cnn.py", "Cnn.call"): "Keras hands the mode down as an argument; a PyTorch module keeps it",
     ("tensors.py", "to_tensor: annotations"): "Keras takes NumPy arrays and moves them to the device itself",
     ("tensors.py", "compiles_with_xla"): "a switch of Keras's `compile`; PyTorch runs eagerly",
     (

@@ -15,19 +15,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common import random_numbers
+from common.data.heads import Head, generator
 from common.data.shapes import BONES_AND_FACE, BRAIN, MEMBRANES, Structure
 
 Float = NDArray[np.float32]
 
-PHANTOM_VERSION = "1"  # part of every random key and digest: raise it when the drawing changes
-
 # Hounsfield units: typical values of radiology textbooks; bone is far above any brain window.
 AIR, FAT, SKIN, MUSCLE, BONE, CSF = -1000.0, -90.0, 25.0, 55.0, 950.0, 9.0
-WHITE, GREY = 28.5, 38.0
 WINDOW_CENTRE, WINDOW_WIDTH = 40.0, 80.0  # the brain window
 
-SUPERSAMPLING = 1.5  # canvas pixels a picture pixel: edges are smooth without antialiased drawing
+SUPERSAMPLING = 1.375  # canvas pixels a picture pixel: edges are smooth without antialiased drawing
 ANGLES = 1024  # entries of an outline table, radius over angle (0 = front, clockwise)
 PARTIAL_VOLUME = 0.004  # of the canvas: blur of soft borders, about 1 mm, as a slice is 5 mm thick
 WIDEST = 0.42  # level of the largest brain outline
@@ -35,33 +32,6 @@ DOME = 0.62  # levels from there to the inner vertex
 FIELD_LEVELS = 9  # random fields are given at so many levels and blended between them
 FOLDS = 36  # cells across a fold field: gyri are about 12 mm apart, 240 mm / 36 = 6.7 mm a cell
 WARP = 7  # cells across a warp field
-
-
-@dataclass(frozen=True)
-class Head:
-    """What distinguishes one patient, drawn once; lengths in canvas units, densities in HU."""
-
-    seed: int
-    patient: int
-    levels: tuple[float, ...]  # of the slices, base to vertex
-    half_width: float
-    half_length: float
-    skull: float  # thickness
-    scalp: float
-    outline: tuple[float, ...]  # Fourier coefficients of the outline, orders 2 to 5, cosine and sine
-    tilt_degrees: float
-    shift: tuple[float, float]
-    zoom: float  # canvas units a picture half width
-    white: float
-    grey: float
-    atrophy: float  # 0 young and tight .. 1 wide sulci and ventricles
-    ventricles: tuple[float, float]  # scale of the left and right ones
-    white_disease: float  # HU lost around the ventricles on both sides: a distractor of ischemia
-    falx: float  # HU; calcified or partial volume when high
-    calcified: tuple[float, float]  # HU of pineal and choroid plexus; GREY: not calcified
-    cyst: tuple[float, float, float, float] | None  # x, y, level, radius: an old CSF-filled defect
-    table: float  # radius of the head rest in picture half widths; 0: outside the picture
-    noise: float  # HU, standard deviation
 
 
 @dataclass(frozen=True)
@@ -75,55 +45,6 @@ class Frame:
     inner: Float  # radius of the inner table in the pixel's direction
     shell: Float  # distance below the outer table
     folds: Float  # the field whose zero lines are sulci
-
-
-def generator(*names: str | int) -> np.random.Generator:
-    """Random numbers of this version of the phantom that depend on the names alone."""
-    return random_numbers.generator("phantom", PHANTOM_VERSION, *names)
-
-
-def create_head(seed: int, patient: int, slices_min: int, slices_max: int) -> Head:
-    """The head of a patient. Numbers only: nothing is drawn yet."""
-    draw = generator(seed, patient, "head")
-    slices = int(draw.integers(slices_min, slices_max + 1))
-    first, last = draw.uniform(0.0, 0.14), draw.uniform(0.92, 0.985)
-    atrophy = float(draw.beta(1.3, 2.2))
-    size, balance = draw.normal(0.85 + 0.6 * atrophy, 0.10), draw.normal(0, 0.10)
-    cyst = None
-    if draw.random() < 0.15:
-        angle, reach = draw.uniform(-np.pi, np.pi), draw.uniform(0.25, 0.5)
-        cyst = (
-            reach * np.sin(angle),
-            -reach * np.cos(angle),
-            draw.uniform(0.4, 0.85),
-            draw.uniform(0.03, 0.08),
-        )
-    return Head(
-        seed=seed,
-        patient=patient,
-        levels=tuple(float(level) for level in np.linspace(first, last, slices)),
-        half_width=draw.normal(0.575, 0.018),
-        half_length=draw.normal(0.70, 0.022),
-        skull=draw.uniform(0.035, 0.075),
-        scalp=draw.uniform(0.045, 0.085),
-        outline=tuple(draw.normal(0, (0.008, 0.008, 0.006, 0.006, 0.003, 0.003, 0.002, 0.002))),
-        tilt_degrees=draw.normal(0, 4),
-        shift=(draw.normal(0, 0.025), draw.normal(0, 0.025)),
-        zoom=draw.uniform(0.88, 1.02),
-        white=draw.normal(WHITE, 1.0),
-        grey=draw.normal(GREY, 1.0),
-        atrophy=atrophy,
-        ventricles=(max(0.5, size * (1 + balance)), max(0.5, size * (1 - balance))),
-        white_disease=float(draw.uniform(3, 8)) if draw.random() < 0.3 * (0.4 + atrophy) else 0.0,
-        falx=draw.uniform(42, 62) if draw.random() < 0.8 else draw.uniform(62, 110),
-        calcified=(
-            draw.uniform(70, 200) if draw.random() < 0.4 else GREY,
-            draw.uniform(70, 200) if draw.random() < 0.35 else GREY,
-        ),
-        cyst=cyst,
-        table=draw.uniform(1.03, 1.3) if draw.random() < 0.7 else 0.0,
-        noise=draw.uniform(1.8, 3.4),
-    )
 
 
 def frame(head: Head, level: float, size: int) -> Frame:
@@ -151,10 +72,7 @@ def draw_canvas(head: Head, level: float, sight: Frame) -> Float:
     hu[box] += (35 + 60 * max(0.0, level - 0.8)) * np.exp(-np.maximum(depth[box], 0) / np.float32(slope))
     np.copyto(hu, BONE, where=depth < 0)
     np.copyto(hu, FAT, where=shell < 0)
-    temple = (np.abs(y + 0.24) < 0.30 - 0.2 * level) if level < 0.55 else np.zeros_like(shell, bool)
-    muscle = temple | (y > 0.45) if level < 0.18 else temple  # of chewing at the temples, of the neck behind
-    np.copyto(hu, MUSCLE, where=(shell < 0) & muscle)
-    np.copyto(hu, FAT, where=shell < 0.040 - head.scalp)
+    np.copyto(hu, MUSCLE, where=(shell < 0) & (shell > -_muscle(head, level, y)))
     np.copyto(hu, SKIN, where=shell < 0.028 - head.scalp)
     np.copyto(hu, AIR, where=shell < -head.scalp)
     for structure in BONES_AND_FACE:
@@ -256,6 +174,14 @@ def _brain(head: Head, level: float, depth: Float, folds: Float, x: Float, y: Fl
                 hu, np.float32(CSF), where=(x - np.float32(cx)) ** 2 + (y - np.float32(cy)) ** 2 < radius
             )
     return hu
+
+
+def _muscle(head: Head, level: float, y: Float) -> Float:
+    """Thickness of the muscle on the skull: of chewing at the temples, of the neck behind the skull base."""
+    thickest = np.float32(head.scalp - 0.036)
+    temples = 1 - ((y + 0.22) / np.float32(0.34 - 0.2 * level)) ** 2 if level < 0.55 else np.zeros_like(y)
+    neck = np.clip((y - 0.40) * 8, 0, 1) * np.float32(level < 0.16)
+    return thickest * np.clip(2 * np.maximum(temples, neck), 0, 1)
 
 
 def _fill(hu: Float, head: Head, structure: Structure, level: float) -> None:

@@ -11,18 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.anatomy import ANGLES, Float, Frame, Head, draw_canvas, frame, generator
+from common.data.anatomy import ANGLES, Float, Frame, draw_canvas, frame
+from common.data.heads import Head, generator
 
 # Smallest section that counts as visible: 0.008 units2 = 115 mm2, a disc 12 mm across.
 MIN_AREA = 0.02
 LABEL_CANVAS = 80  # px; labels are decided on masks of this size, whatever the picture's
 # Anterior, middle and posterior cerebral artery: direction of the middle, half opening, lowest level.
-TERRITORIES = (
-    (0.3, 0.3, 0.4),
-    (1.6, 0.5, 0.3),
-    (2.65, 0.4, 0.14),
-)  # the last reaches down into the cerebellum
-TERRITORY_SHARES = (0.15, 0.6, 0.25)
+TERRITORIES = ((0.3, 0.3, 0.42), (1.6, 0.5, 0.36), (2.65, 0.4, 0.26))
+TERRITORY_SHARES = (0.12, 0.7, 0.18)
 OEDEMA = 9.0  # HU below the tissue around a bleed
 
 

@@ -25,15 +25,13 @@ from numpy.typing import NDArray
 from common import config
 from common.data.anatomy import (
     AIR,
-    PHANTOM_VERSION,
     SUPERSAMPLING,
-    create_head,
     draw_canvas,
     finish,
     frame,
-    generator,
     place,
 )
+from common.data.heads import PHANTOM_VERSION, create_head, generator
 from common.data.lesions import create_lesion, paint_lesion, visible
 from common.data.samples import sample_table
 from common.errors import StudyError

@@ -37,7 +37,7 @@ def comparison_figures(comparison: Comparison, scores: Scores, directory: Path) 
 
 def precision_recall(comparison: Comparison, level: Level, scores: Scores, directory: Path) -> Picture:
     """Step-wise, as average precision counts it; the prevalence is what chance reaches."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(height=3.5 + 0.17 * len(level.arms))
     rows = []
     prevalence = float(level.y_true.mean())
     axes.axhline(prevalence, color=INK, alpha=0.55, linewidth=1, linestyle=":")
@@ -63,20 +63,20 @@ def precision_recall(comparison: Comparison, level: Level, scores: Scores, direc
             recall, precision, drawstyle="steps-pre", color=colour(arm.framework), linewidth=2,
             linestyle=DASHES.get(arm.framework, "-"), label=f"{arm.framework}  {means[arm.framework]:.3f}",
         )  # fmt: skip
-    unit_square(axes, "Recall", "Precision", "AP", "lower left")
+    unit_square(axes, "Recall", "Precision", "Average precision")
     words = "; ".join(f"{name} {value:.3f}" for name, value in means.items())
     return finish(
         figure, directory, f"{comparison.slug}-{level.name}-precision_recall",
         f"Precision and recall, per {level.name}",
-        "Further up and right is better. Thin: single seeds; thick: their mean, whose area is the average precision "
-        f"of the table. Dotted: the share of positives ({prevalence:.2f}), which chance reaches.",
+        f"Further up and right is better. {lines_words(level)} is the average precision of the table. "
+        f"Dotted: the share of positives ({prevalence:.2f}), which chance reaches.",
         f"Precision-recall curves per {level.name}; average precision: {words}; chance {prevalence:.2f}.",
         pd.DataFrame(rows),
     )  # fmt: skip
 
 
 def roc(comparison: Comparison, level: Level, scores: Scores, directory: Path) -> Picture:
-    figure, axes = new_figure()
+    figure, axes = new_figure(height=3.5 + 0.17 * len(level.arms))
     rows = []
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.55, linewidth=1, linestyle=":")
     means = {one.framework: one.mean for one in scores.of(level.name, "auroc_score")}
@@ -96,21 +96,23 @@ def roc(comparison: Comparison, level: Level, scores: Scores, directory: Path) -
             fpr, tpr, color=colour(arm.framework), linewidth=2, linestyle=DASHES.get(arm.framework, "-"),
             label=f"{arm.framework}  {means[arm.framework]:.3f}",
         )  # fmt: skip
-    unit_square(
-        axes,
-        "False positive rate (1 − specificity)",
-        "True positive rate (sensitivity)",
-        "AUROC",
-        "lower right",
-    )
+    unit_square(axes, "False positive rate (1 − specificity)", "True positive rate (sensitivity)", "AUROC")
     words = "; ".join(f"{name} {value:.3f}" for name, value in means.items())
     return finish(
         figure, directory, f"{comparison.slug}-{level.name}-roc", f"ROC, per {level.name}",
-        "Further up and left is better. Thin: single seeds; thick: their mean, whose area is the AUROC of the table. "
-        "Dotted: chance.",
+        f"Further up and left is better. {lines_words(level)} is the AUROC of the table. Dotted: chance.",
         f"ROC curves per {level.name}; AUROC: {words}; chance 0.5.",
         pd.DataFrame(rows),
     )  # fmt: skip
+
+
+def lines_words(level: Level) -> str:
+    several = any(len(arm.seeds) > 1 for arm in level.arms)
+    return (
+        "Thin: single seeds; thick: their mean. The area under it"
+        if several
+        else "One seed. The area under a line"
+    )
 
 
 def curve_rows(
@@ -119,9 +121,10 @@ def curve_rows(
     return [{"framework": framework, "curve": curve, x_name: a, y_name: b} for a, b in zip(x, y, strict=True)]
 
 
-def unit_square(axes: Axes, x_label: str, y_label: str, legend_title: str, corner: str) -> None:
+def unit_square(axes: Axes, x_label: str, y_label: str, legend_title: str) -> None:
+    """Both axes from 0 to 1; the legend above them, where no curve can run through it."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=x_label, ylabel=y_label)
-    legend = axes.legend(loc=corner, title=legend_title)
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, title=legend_title)
     legend.set_alignment("left")
     legend.get_title().set_fontsize(9.5)
 

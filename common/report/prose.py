@@ -73,9 +73,10 @@ def headline(one: Difference, level: Level) -> str:
         higher, lower = (
             (one.framework, one.reference) if one.difference > 0 else (one.reference, one.framework)
         )
+        alike = sum(value * one.difference > 0 for value in one.per_seed)
         return (
-            f"On these {patients} and with these seeds, {higher} is above {lower} in {metric}. Whether other seeds or "
-            "splits would show it too is not answered here."
+            f"On these {patients}, {higher} is above {lower} in {metric}, with {alike} of "
+            f"{plural(len(one.per_seed), 'seed')}. Whether other seeds or splits would show it is not answered here."
         )
     none = f"No difference in {metric} between {one.framework} and {one.reference} is visible on {patients}."
     half = (one.ci_high - one.ci_low) / 2
@@ -160,15 +161,28 @@ def limits(evidence: Evidence) -> list[str]:
 
 
 def command(study: Study, name: str) -> str:
-    """What repeats the study, one option a line."""
+    """What repeats the study, one group of options a line; what equals the profile's numbers is left out."""
     options = [
         ["--data", *study.data] if study.data else [],
+        ["--patients", str(study.patients)] if study.patients else [],
         ["--profile", study.profile, "--lane", study.lane],
         ["--tasks", *study.tasks],
         ["--models", *study.models],
         ["--frameworks", *study.frameworks],
         ["--seeds", str(study.seeds), "--folds", str(study.folds)],
+        [*changed(study, "epochs"), *changed(study, "batch_size")],
         ["--device", study.device, "--precision", study.precision],
+        ["--threads", str(study.threads)] if study.threads else [],
+        ["--workers", str(study.workers)] if study.workers > 1 else [],
         ["--out", f"results/{name}"],
     ]
     return " \\\n    ".join(["python compare.py study", *(shlex.join(words) for words in options if words)])
+
+
+def changed(study: Study, name: str) -> list[str]:
+    """The option that set a number of the recipes, where one did."""
+    for key, recipe in study.recipes.items():
+        task, model = key.split("/")
+        if getattr(recipe, name) != getattr(config.recipe_of(task, model, study.profile), name):
+            return [f"--{name.replace('_', '-')}", str(getattr(recipe, name))]
+    return []

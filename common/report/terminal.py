@@ -28,7 +28,6 @@ COSTS = {
     "total_seconds": "Whole run, s",
     "peak_rss_mib": "Peak memory, MiB",
 }
-NAN = float("nan")
 
 
 def terminal_summary(study_directory: Path) -> RenderableType:
@@ -110,5 +109,6 @@ def spread(entry: dict[str, Any] | None, digits: int = 3) -> str:
 def gap(entry: dict[str, Any] | None) -> str:
     if not entry or entry["difference"] is None:
         return ""
-    low, high = (NAN if entry[name] is None else entry[name] for name in ("ci_low", "ci_high"))
-    return f"{signed(entry['difference'])} [{signed(low)}, {signed(high)}]"
+    low, high = entry["ci_low"], entry["ci_high"]
+    interval = "" if low is None or high is None else f" [{signed(low)}, {signed(high)}]"
+    return signed(entry["difference"]) + interval

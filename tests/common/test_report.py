@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
+import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +27,18 @@ from common.metrics.classification import (
     precision_recall_curve,
     roc_curve,
 )
+from common.options import Parser, add_study_options, study_of
 from common.report import terminal_summary, write_report
 from common.report.checks import comparison_checks, study_checks
 from common.report.curves import mean_precision_recall, mean_roc
 from common.report.evidence import largest_rectangle, read_evidence
-from common.report.gallery import choose
+from common.report.gallery import build_gallery, choose
+from common.report.prose import command, headline, verdict
+from common.report.scores import Difference, Scores, score_comparison
 from common.report.tables import defused
 from common.results import read_study
 
-TORCH, KERAS = "torch", "keras-tensorflow"
+BOTH = TORCH, KERAS = "torch", "keras-tensorflow"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,10 @@ def summary(directory: Path) -> dict[str, dict[str, float]]:
     return json.loads((directory / "summary.json").read_text(encoding="utf-8"))
 
 
+def scored(directory: Path) -> Scores:
+    return score_comparison(read_evidence(directory).comparisons[0])
+
+
 def predictions(directory: Path, framework: str, seed: int, fold: int = 0) -> results.Predictions:
     run = Run("binary", "cnn", framework, "aligned", seed, fold)
     return results.read_predictions(results.run_directory(directory, run) / "predictions.npz").of("test")
@@ -54,6 +65,32 @@ def predictions(directory: Path, framework: str, seed: int, fold: int = 0) -> re
 def edit_run(directory: Path, framework: str, seed: int, **changes: object) -> None:
     path = results.run_directory(directory, Run("binary", "cnn", framework, "aligned", seed, 0)) / "run.json"
     results.write_json(path, results.read_json(path) | changes)
+
+
+def printed(directory: Path) -> str:
+    """The terminal summary as text."""
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(terminal_summary(directory))
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, where there is one."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as engine:
+        running = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def no_rasters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the PNG files, a third of the time, where a test looks at the page only."""
+    monkeypatch.setattr("common.report.plotting.write_atomically", lambda path, write: None)
 
 
 class Page(HTMLParser):
@@ -127,33 +164,34 @@ def test_patient_scores_are_means_of_slices(study: Path) -> None:
 
 
 def test_decisions_use_the_threshold_of_each_run(tmp_path: Path) -> None:
-    directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
+    directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=2)
     edit_run(directory, TORCH, 0, threshold={"value": 0.0, "rule": "youden"})
-    write_report(directory)
-    assert summary(directory)["aligned/binary/cnn/torch/recall_score"]["mean"] == 1.0
-    assert summary(directory)["aligned/binary/cnn/torch/specificity_score"]["mean"] == 0.0
+    edit_run(directory, TORCH, 1, threshold={"value": 1.0, "rule": "youden"})
+    scores = scored(directory)
+    assert scores.of("slice", "recall_score")[0].per_seed == (1.0, 0.0)
+    assert scores.of("slice", "specificity_score")[0].per_seed == (0.0, 1.0)
 
 
 def test_folds_are_pooled_out_of_fold(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1, folds=4)
-    write_report(directory)
     parts = [predictions(directory, TORCH, 0, fold) for fold in range(4)]
     truth = np.concatenate([one.y_true for one in parts])
     score = np.concatenate([one.y_score for one in parts])
-    entry = summary(directory)["aligned/binary/cnn/torch/auroc_score"]
-    assert entry["mean"] == pytest.approx(float(auroc_score(truth, score)))
-    assert (entry["seeds"], entry["folds"], entry["patients"]) == (1, 4, 40)
+    comparison = read_evidence(directory).comparisons[0]
+    assert comparison.folds == (0, 1, 2, 3)
+    assert [level.patients for level in comparison.levels] == [40, 40]
+    assert score_comparison(comparison).of("slice", "auroc_score")[0].mean == pytest.approx(
+        float(auroc_score(truth, score))
+    )
 
 
 def test_difference_uses_shared_seeds_only(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=2, missing={(KERAS, 1, 0)})
-    write_report(directory)
     one, two = (predictions(directory, framework, 0) for framework in (KERAS, TORCH))
-    gap = summary(directory)[f"aligned/binary/cnn/{KERAS}-vs-{TORCH}/auroc_score"]
-    assert gap["seeds"] == 1
-    assert gap["sd"] is None
-    expected = auroc_score(one.y_true, one.y_score) - auroc_score(two.y_true, two.y_score)
-    assert gap["difference"] == pytest.approx(float(expected))
+    (gap,) = scored(directory).differences_of("slice", "auroc_score")
+    expected = float(auroc_score(one.y_true, one.y_score) - auroc_score(two.y_true, two.y_score))
+    assert gap.per_seed == pytest.approx((expected,))
+    assert np.isnan(gap.sd)
 
 
 @pytest.mark.parametrize(
@@ -203,21 +241,20 @@ def test_every_figure_has_vector_raster_and_numbers(study: Path) -> None:
     assert r"\toprule" in (study / "tables" / "scores.tex").read_text(encoding="utf-8")
 
 
-def test_equal_files_give_equal_bytes(study: Path, tmp_path: Path) -> None:
-    again = make_study(tmp_path / "demo", seeds=2)
-    write_report(again, lambda sample_id: np.full((40, 48), 90, dtype=np.uint8))
-    written = [
-        path.relative_to(study) for path in study.rglob("*") if path.is_file() and path.suffix != ".npz"
-    ]
-    assert len(written) > 50
+def test_equal_files_give_equal_bytes(tmp_path: Path) -> None:
+    one, two = (make_study(tmp_path / name / "demo", frameworks=(TORCH,), seeds=1) for name in ("one", "two"))
+    for directory in (one, two):
+        write_report(directory, lambda sample_id: np.full((40, 48), 90, dtype=np.uint8))
+    written = [path.relative_to(one) for path in one.rglob("*") if path.is_file() and path.suffix != ".npz"]
+    assert len(written) > 40
     for path in written:
-        assert (again / path).read_bytes() == (study / path).read_bytes(), path
+        assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
 
 def test_page_is_whole_and_loads_nothing(study: Path) -> None:
     text = (study / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert page.open == []
+    assert not page.open
     assert len(page.ids) == len(set(page.ids))
     assert page.headings[0] == 1
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
@@ -228,6 +265,22 @@ def test_page_is_whole_and_loads_nothing(study: Path) -> None:
     assert set(anchors) <= set(page.ids)
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
     assert all(reference in page.ids for reference in re.findall(r"url\(#([^)]+)\)", text))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_in_a_browser(study: Path, browser: Any, width: int, scheme: str) -> None:
+    """No violation of axe's accessibility rules, no sideways scrolling, nothing refused by the page's policy."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    complaints: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((study / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    found = axe.Axe().run(page)
+    page.close()
+    assert found.violations_count == 0, found.generate_report()
+    assert not complaints
 
 
 def test_page_says_what_matters(study: Path) -> None:
@@ -244,34 +297,62 @@ def test_page_says_what_matters(study: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "--patients 20 --seeds 3 --device cpu",
+        "--profile standard --epochs 4 --batch-size 8 --threads 2 --workers 2 --frameworks torch keras-jax",
+    ],
+)
+def test_command_repeats_the_study(asked: str) -> None:
+    parser = Parser()
+    add_study_options(parser, BOTH)
+    arguments = parser.parse_args(shlex.split(asked))
+    study = study_of(arguments, arguments.frameworks)
+    again = parser.parse_args(shlex.split(command(study, "demo").replace("\\\n", " "))[3:])
+    assert study_of(again, again.frameworks) == study
+    assert again.out == Path("results/demo")
+
+
 # --- studies that are not whole -----------------------------------------------------------------------------------
 
-EVERY = {(framework, seed, 0) for framework in (TORCH, KERAS) for seed in range(2)}
+EVERY = {(framework, seed, 0) for framework in BOTH for seed in range(2)}
 
 
+@pytest.mark.usefixtures("no_rasters")
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"frameworks": (TORCH,), "seeds": 1}, "no difference can be told"),
-        ({"frameworks": (KERAS,), "seeds": 1}, "keras-tensorflow"),
-        ({"seeds": 2, "failed": EVERY}, "No run of this study is complete"),
-        ({"seeds": 2, "missing": EVERY}, "4 not run yet"),
-        ({"seeds": 2, "failed": {(KERAS, 1, 0)}}, "512 MiB left"),
-        ({"seeds": 2, "missing": {(TORCH, 0, 0), (KERAS, 1, 0)}}, "no difference can be told"),
-        ({"frameworks": (TORCH, KERAS, "keras-jax"), "seeds": 1}, "keras-jax"),
+        ({"frameworks": (KERAS,), "seeds": 1}, ["no difference can be told", "keras-tensorflow"]),
+        ({"seeds": 2, "failed": EVERY}, ["No run of this study is complete", "512 MiB left"]),
+        ({"seeds": 2, "missing": EVERY}, ["No run of this study is complete", "4 not run yet"]),
+        (
+            {
+                "frameworks": (*BOTH, "keras-jax"),
+                "seeds": 2,
+                "failed": {(KERAS, 1, 0)},
+                "missing": {("keras-jax", 0, 0)},
+            },
+            [
+                "keras-jax − torch",
+                "512 MiB left",
+                "1 not run yet",
+                "Differences use only the seeds that both have",
+            ],
+        ),
     ],
 )
-def test_incomplete_studies_are_reported(tmp_path: Path, options: dict, said: str) -> None:
+def test_incomplete_studies_are_reported(tmp_path: Path, options: dict[str, Any], said: list[str]) -> None:
     directory = make_study(tmp_path / "study", **options)
     text = write_report(directory).read_text(encoding="utf-8")
     assert Page(text).open == []
-    assert said in text
+    for words in said:
+        assert words in text
     assert (directory / "report.md").exists()
-    console = Console(file=io.StringIO(), width=160)
-    console.print(terminal_summary(directory))
-    assert NOTICE in console.file.getvalue()  # type: ignore[attr-defined]
+    assert NOTICE in printed(directory)
 
 
+@pytest.mark.usefixtures("no_rasters")
 def test_missing_optional_values_and_files(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=1)
     edit_run(
@@ -293,12 +374,12 @@ def test_missing_optional_values_and_files(tmp_path: Path) -> None:
     assert Page(text).open == []
 
 
-@pytest.mark.parametrize("damage", ["truncated", "nan", "other patients"])
+@pytest.mark.parametrize("damage", ["no archive", "nan", "other patients"])
 def test_unusable_predictions_are_told_and_left_out(tmp_path: Path, damage: str) -> None:
     directory = make_study(tmp_path / "study", seeds=1)
     path = results.run_directory(directory, Run("binary", "cnn", KERAS, "aligned", 0, 0)) / "predictions.npz"
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:200])
+    if damage == "no archive":
+        path.write_bytes(b"interrupted")
     else:
         found = {
             name: getattr(results.read_predictions(path), name)
@@ -309,10 +390,9 @@ def test_unusable_predictions_are_told_and_left_out(tmp_path: Path, damage: str)
         else:
             found["sample_id"] = np.char.add(found["sample_id"], "x")
         results.write_predictions(path, results.Predictions(**found))
-    text = write_report(directory).read_text(encoding="utf-8")
-    assert "is not scored" in text
-    assert f"aligned/binary/cnn/{KERAS}/auroc_score" not in summary(directory)
-    assert "aligned/binary/cnn/torch/auroc_score" in summary(directory)
+    comparison = read_evidence(directory).comparisons[0]
+    assert any(note.startswith(f"{KERAS}, seed 0") and "is not scored" in note for note in comparison.notes)
+    assert [arm.framework for arm in comparison.levels[0].arms] == [TORCH]
 
 
 def test_no_study_is_a_study_error(tmp_path: Path) -> None:
@@ -335,7 +415,7 @@ def test_no_study_is_a_study_error(tmp_path: Path) -> None:
         ({"threads": 7}, "Same number of threads"),
     ],
 )
-def test_unequal_runs_fail_their_check(tmp_path: Path, changes: dict, name: str) -> None:
+def test_unequal_runs_fail_their_check(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
     directory = make_study(tmp_path / "study", seeds=2)
     edit_run(directory, KERAS, 1, **changes)
     checks = comparison_checks(read_evidence(directory).comparisons[0])
@@ -345,9 +425,24 @@ def test_unequal_runs_fail_their_check(tmp_path: Path, changes: dict, name: str)
 def test_a_failed_check_is_the_first_thing_said(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=1)
     edit_run(directory, KERAS, 0, device="cuda")
-    text = write_report(directory).read_text(encoding="utf-8")
-    assert "1 failed" in text
-    assert text.index("This is not a controlled comparison") < text.index("Per slice, AUROC")
+    comparison = read_evidence(directory).comparisons[0]
+    found = verdict(comparison, score_comparison(comparison), comparison_checks(comparison), pd.DataFrame())
+    assert found.sentences[0].startswith("This is not a controlled comparison: 1 check failed (Same device)")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.10, 0.06, "No difference in AUROC .* smaller than about 0.08 could not have been seen"),
+        (0.01, 0.06, "keras-tensorflow is above torch in AUROC, with 1 of 2 seeds"),
+        (np.nan, np.nan, "too few to compare"),
+        (0.0, 0.0, "no proof of equality"),
+    ],
+)
+def test_headlines_claim_no_more_than_the_interval(study: Path, low: float, high: float, said: str) -> None:
+    level = read_evidence(study).comparisons[0].levels[0]
+    gap = Difference(KERAS, TORCH, "slice", "auroc_score", (0.06, -0.02), 0.02, np.nan, low, high)
+    assert re.search(said, headline(gap, level))
 
 
 def test_a_patient_on_two_sides_fails(study: Path, tmp_path: Path) -> None:
@@ -372,7 +467,7 @@ def test_one_framework_leaves_checks_open(tmp_path: Path) -> None:
 
 
 def test_names_from_files_are_escaped(tmp_path: Path) -> None:
-    directory = make_study(tmp_path / "study", seeds=1, failed={(KERAS, 0, 0)})
+    directory = make_study(tmp_path / "study", seeds=1, failed={(TORCH, 0, 0), (KERAS, 0, 0)})
     evil = "=1+1<script>alert(1)</script>|`x`"
     results.write_json(
         directory / "data" / "audit.json",
@@ -426,19 +521,16 @@ def test_examples_are_what_their_heading_says(study: Path) -> None:
     assert shown.groupby("kind")["patient"].nunique().equals(shown.groupby("kind")["id"].nunique())
 
 
-def test_slices_that_cannot_be_read_are_passed_over(tmp_path: Path) -> None:
-    directory = make_study(tmp_path / "study", seeds=1)
-    text = write_report(directory, lambda sample_id: None).read_text(encoding="utf-8")
-    assert "none of those chosen could be read" in text
-    assert "<img" not in text
+def test_slices_that_cannot_be_read_are_passed_over(study: Path, tmp_path: Path) -> None:
+    comparison = read_evidence(study).comparisons[0]
+    gallery = build_gallery(comparison, lambda sample_id: None, tmp_path)
+    assert (gallery.groups, gallery.sheet) == ((), None)
+    assert "none of those chosen could be read" in gallery.reason
 
 
 def test_terminal_summary_shows_the_primary_numbers(study: Path) -> None:
-    console = Console(file=io.StringIO(), width=160)
-    console.print(terminal_summary(study))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    found = summary(study)
-    for framework in (TORCH, KERAS):
+    text, found = printed(study), summary(study)
+    for framework in BOTH:
         assert f"{found[f'aligned/binary/cnn/{framework}/auroc_score']['mean']:.3f}" in text
     assert "10 test patients" in text
 

@@ -1,0 +1,355 @@
+"""The stream: the same bytes for every framework, whatever the threads, the files and the rest of the table."""
+
+import dataclasses
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import RECIPE, SPEC, make_samples, make_slice, write_cache
+
+from common import config
+from common.config import TASKS, Augmentation, CnnSpec, Recipe
+from common.data.augment import augment_image, draw_numbers
+from common.data.batches import (
+    Part,
+    epoch_order,
+    evaluation_batches,
+    hash_batches,
+    normalise,
+    prefetch,
+    select_part,
+    steps_per_epoch,
+    training_batches,
+    weigh_classes,
+)
+from common.errors import StudyError
+from common.framework import Batch
+from common.losses import binary_cross_entropy
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = TASKS["binary"]
+STILL = Augmentation(0, 0, 0, 0, 0, 0)
+SAMPLES = 22  # with batches of 4: 6 steps, the last one filled up
+
+
+def make_part(folder: Path, samples: pd.DataFrame, rule: str = "balanced") -> Part:
+    split = pd.Series("train", index=samples["id"].tolist())
+    return select_part(write_cache(folder, samples), samples, split, "train", BINARY, rule)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    return make_part(tmp_path / "cache", make_samples(SAMPLES))
+
+
+def stream_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def tiny_batch(step: int) -> Batch:
+    zeros = np.zeros(1, dtype=np.float32)
+    return Batch(np.zeros((1, 1, 1, 1), dtype=np.float32), zeros, zeros, np.array([step]))
+
+
+# --- order --------------------------------------------------------------------------------------------------------
+
+
+@given(samples=st.integers(1, 200), batch_size=st.integers(1, 40), epoch=st.integers(1, 5))
+def test_order_is_a_permutation_continued_from_its_own_start(
+    samples: int, batch_size: int, epoch: int
+) -> None:
+    order = epoch_order(samples, batch_size, seed=0, epoch=epoch)
+    assert order.shape == (steps_per_epoch(samples, batch_size), batch_size)
+    flat = order.ravel()
+    assert sorted(flat[:samples]) == list(range(samples))
+    np.testing.assert_array_equal(flat[samples:], np.tile(flat[:samples], batch_size)[: flat.size - samples])
+
+
+def test_each_seed_and_epoch_has_an_order_of_its_own() -> None:
+    orders = {epoch_order(50, 10, seed, epoch).tobytes() for seed in (0, 1, 2) for epoch in (1, 2, 3)}
+    assert len(orders) == 9
+    np.testing.assert_array_equal(epoch_order(50, 10, 1, 2), epoch_order(50, 10, 1, 2))
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def test_training_batches_hold_what_the_order_says(part: Part) -> None:
+    batches = list(training_batches(part, RECIPE, SPEC, seed=3, epoch=2))
+    order = epoch_order(SAMPLES, RECIPE.batch_size, seed=3, epoch=2)
+    assert len(batches) == len(order) == 6
+    for batch, rows in zip(batches, order, strict=True):
+        np.testing.assert_array_equal(batch.rows, rows)
+        np.testing.assert_array_equal(batch.labels, part.labels[rows])
+        for image, row in zip(batch.images, rows, strict=True):
+            label = "stroke" if part.labels[row] else "normal"
+            numbers = draw_numbers(3, 2, part.ids[row])
+            pixels = augment_image(make_slice(label, part.ids[row]), numbers, RECIPE.augmentation)
+            np.testing.assert_allclose(image[..., 0], (pixels / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
+
+
+def test_every_training_batch_has_one_size_and_mean_weight_1(part: Part) -> None:
+    for batch in training_batches(part, RECIPE, SPEC, seed=0, epoch=1):
+        assert batch.images.shape == (4, 16, 16, 1)
+        assert batch.labels.shape == batch.weights.shape == batch.rows.shape == (4,)
+        assert batch.images.dtype == batch.labels.dtype == batch.weights.dtype == np.float32
+        np.testing.assert_allclose(batch.weights.mean(), 1, rtol=1e-6)
+        expected = part.weights[batch.rows]
+        np.testing.assert_allclose(batch.weights, expected / expected.mean(), rtol=1e-6)
+
+
+def test_the_same_sample_looks_different_in_the_next_epoch(part: Part) -> None:
+    first, second = (
+        {int(row): image for batch in training_batches(part, RECIPE, SPEC, 0, epoch)
+         for row, image in zip(batch.rows, batch.images, strict=True)}
+        for epoch in (1, 2)
+    )  # fmt: skip
+    assert all((first[row] != second[row]).any() for row in range(SAMPLES))
+
+
+def test_a_batch_larger_than_the_part_repeats_it(tmp_path: Path) -> None:
+    part = make_part(tmp_path / "cache", make_samples(3))
+    (batch,) = training_batches(part, dataclasses.replace(RECIPE, batch_size=8), SPEC, 0, 1)
+    np.testing.assert_array_equal(batch.rows[3:6], batch.rows[:3])
+    np.testing.assert_array_equal(np.unique(batch.rows), [0, 1, 2])
+
+
+# --- what may not matter, and what must ---------------------------------------------------------------------------
+
+
+def stream_hash(part: Part, seed: int = 0, epoch: int = 1, recipe: Recipe = RECIPE) -> str:
+    return hash_batches(training_batches(part, recipe, SPEC, seed, epoch))
+
+
+def test_threads_and_look_ahead_change_nothing(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = set()
+    for threads, ahead in ((1, 1), (1, 4), (4, 1), (4, 9)):
+        monkeypatch.setattr(config, "PREFETCH_THREADS", threads)
+        monkeypatch.setattr(config, "PREFETCH_BATCHES", ahead)
+        hashes.add(stream_hash(part))
+    assert len(hashes) == 1
+
+
+def test_order_of_files_and_of_cache_rows_changes_nothing(tmp_path: Path, part: Part) -> None:
+    rows = make_samples(SAMPLES).to_dict("records")
+    np.random.Generator(np.random.Philox(1)).shuffle(rows)
+    shuffled = pd.DataFrame(rows)
+    cache = write_cache(tmp_path / "shuffled", shuffled)
+    assert list(cache.rows) != list(part.cache.rows)
+    assert stream_hash(dataclasses.replace(part, cache=cache)) == stream_hash(part)
+
+
+def test_other_parts_of_the_split_change_nothing(tmp_path: Path) -> None:
+    """A part's stream depends on the part alone, not on what else is in the table."""
+    samples = make_samples(30)
+    inside = samples.iloc[4:20]
+    split = pd.Series("test", index=samples["id"].tolist())
+    split[inside["id"].tolist()] = "train"
+    cache = write_cache(tmp_path / "cache", samples)
+    whole = select_part(cache, samples, split, "train", BINARY, "balanced")
+    alone = select_part(cache, inside, split, "train", BINARY, "balanced")
+    assert len(whole) == 16
+    assert stream_hash(whole) == stream_hash(alone)
+
+
+@pytest.mark.parametrize("what", ["pixel", "label", "weight", "seed", "epoch", "augmentation"])
+def test_the_hash_sees_every_change(part: Part, what: str) -> None:
+    seed, epoch, recipe = 0, 1, dataclasses.replace(RECIPE, augmentation=STILL)
+    before = stream_hash(part, recipe=recipe)
+    if what == "pixel":
+        flip_one_bit(part.cache.directory / "images.npy", part.cache.offset + 5 * 16 * 16 + 100)
+    elif what == "label":
+        labels = part.labels.copy()
+        labels[7] = 1 - labels[7]
+        part = dataclasses.replace(part, labels=labels)
+    elif what == "weight":
+        part = dataclasses.replace(part, weights=np.linspace(0.5, 1.5, SAMPLES))
+    elif what == "augmentation":
+        recipe = dataclasses.replace(recipe, augmentation=dataclasses.replace(STILL, brightness=0.1))
+    elif what == "seed":
+        seed = 1
+    else:
+        epoch = 2
+    assert stream_hash(part, seed, epoch, recipe) != before
+
+
+def flip_one_bit(path: Path, place: int) -> None:
+    blob = bytearray(path.read_bytes())
+    blob[place] ^= 1
+    path.write_bytes(blob)
+
+
+# --- parts and weights --------------------------------------------------------------------------------------------
+
+
+def test_class_weights_by_hand() -> None:
+    """n / (classes * n_class): 8 / (2 * 6) and 8 / (2 * 2)."""
+    labels = np.array([0, 0, 0, 1, 0, 1, 0, 0])
+    np.testing.assert_allclose(weigh_classes(labels, 2, "balanced"), [8 / 12, 8 / 4])
+    np.testing.assert_array_equal(weigh_classes(labels, 2, "none"), [1, 1])
+    np.testing.assert_allclose(weigh_classes(labels, 3, "balanced"), [8 / 18, 8 / 6, 0])  # class 2 is absent
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=60).map(np.array))
+def test_balanced_classes_weigh_the_same_in_total(labels: np.ndarray) -> None:
+    totals = np.bincount(labels, weights=weigh_classes(labels, 3, "balanced")[labels], minlength=3)
+    np.testing.assert_allclose(totals[np.unique(labels)], len(labels) / 3)
+
+
+def test_a_part_has_its_own_samples_labels_and_weights(tmp_path: Path) -> None:
+    samples = make_samples(12)  # patients p0 and p3 have a stroke
+    cache = write_cache(tmp_path / "cache", samples)
+    split = pd.Series("train", index=samples["id"].tolist())
+    split[["p0000/0", "p0000/1", "p0001/0", "p0001/1", "p0002/0", "p0002/1"]] = "val"
+    val = select_part(cache, samples, split.sample(frac=1, random_state=1), "val", BINARY, "balanced")
+    assert val.ids == ("p0000/0", "p0000/1", "p0001/0", "p0001/1", "p0002/0", "p0002/1")
+    assert val.patients == ("p0000", "p0000", "p0001", "p0001", "p0002", "p0002")
+    np.testing.assert_array_equal(val.labels, [1, 1, 0, 0, 0, 0])
+    np.testing.assert_allclose(val.weights, [1.5, 1.5, 0.75, 0.75, 0.75, 0.75])
+    assert len(select_part(cache, samples, split, "test", BINARY)) == 0
+
+
+# --- evaluation ---------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_is_in_table_order_unchanged_and_padded(part: Part) -> None:
+    batches = list(evaluation_batches(part, 4, SPEC))
+    assert [batch.images.shape for batch in batches] == [(4, 16, 16, 1)] * 6
+    rows = np.concatenate([batch.rows for batch in batches])
+    np.testing.assert_array_equal(rows, [*range(SAMPLES), -1, -1])
+    last = batches[-1]
+    np.testing.assert_array_equal(last.weights[2:], 0)
+    np.testing.assert_array_equal(last.images[2:], -1)  # black, normalised
+    images = np.concatenate([batch.images for batch in batches])[:SAMPLES]
+    expected = normalise(part.cache.read(list(part.ids)), SPEC)
+    np.testing.assert_array_equal(images, expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 22, 64])
+def test_padding_adds_nothing_to_a_weighted_loss(part: Part, batch_size: int) -> None:
+    """The loss over padded batches is that over the samples, whatever the padded outputs are."""
+    total = weight = 0.0
+    for batch in evaluation_batches(part, batch_size, SPEC):
+        logits = np.where(batch.rows >= 0, batch.images.mean(axis=(1, 2, 3)), 1e6)
+        weights = batch.weights.astype(np.float64)
+        total += binary_cross_entropy(logits, batch.labels.astype(np.float64), weights) * weights.sum()
+        weight += weights.sum()
+    logits = normalise(part.cache.read(list(part.ids)), SPEC).mean(axis=(1, 2, 3)).astype(np.float64)
+    expected = binary_cross_entropy(logits, part.labels.astype(np.float64), part.weights)
+    np.testing.assert_allclose(total / weight, expected, rtol=1e-5)  # float32 weights and pixels
+
+
+def test_normalise_by_hand() -> None:
+    spec = CnnSpec(image_size=2, channels=3, pixel_mean=0.25, pixel_std=0.5)
+    images = normalise(np.array([[[0, 255], [51, 102]]], dtype=np.uint8), spec)
+    assert images.shape == (1, 2, 2, 3)
+    assert images.dtype == np.float32
+    for channel in range(3):
+        np.testing.assert_allclose(images[0, :, :, channel], [[-0.5, 1.5], [-0.1, 0.3]], rtol=1e-6)
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_prefetch_keeps_order_and_looks_ahead_only_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "PREFETCH_THREADS", 3)
+    monkeypatch.setattr(config, "PREFETCH_BATCHES", 3)
+    begun: list[int] = []
+
+    def make(step: int) -> Batch:
+        begun.append(step)
+        time.sleep(0.01 * (step % 3))  # later steps are often ready first
+        return tiny_batch(step)
+
+    for count, batch in enumerate(prefetch(make, 20)):
+        assert batch.rows[0] == count
+        assert max(begun) < count + 3 + 1
+    assert sorted(begun) == list(range(20))
+    assert stream_threads() == []
+
+
+@pytest.mark.parametrize("leave", [lambda stream: stream.close(), lambda stream: None])
+def test_an_abandoned_stream_ends_its_threads(
+    leave: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And drops what was asked for and not yet begun: the reader does not wait for 60 batches."""
+    monkeypatch.setattr(config, "PREFETCH_BATCHES", 60)
+    made: list[int] = []
+
+    def make(step: int) -> Batch:
+        time.sleep(0.01)
+        made.append(step)
+        return tiny_batch(step)
+
+    stream = prefetch(make, 1000)
+    next(stream)
+    assert stream_threads()
+    leave(stream)
+    del stream
+    gc.collect()
+    assert stream_threads() == []
+    assert len(made) < 30
+
+
+def test_a_fault_in_a_thread_reaches_the_reader_at_its_step(part: Part) -> None:
+    missing = dict(list(part.cache.rows.items())[:-1])
+    damaged = dataclasses.replace(part, cache=dataclasses.replace(part.cache, rows=missing))
+    batches = evaluation_batches(damaged, 4, SPEC)
+    assert [next(batches).rows[0] for _ in range(5)] == [0, 4, 8, 12, 16]  # what comes before it is good
+    with pytest.raises(StudyError, match=f"{part.ids[-1]}.*not in the cache"):
+        next(batches)
+    assert stream_threads() == []
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+MEMORY_PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+from common.config import Augmentation, CnnSpec, Recipe
+from common.data.batches import Part, training_batches
+from common.data.cache import Cache
+from common.measure import peak_rss_mib
+
+SIZE = 96
+
+def stream_epoch(count):
+    directory = Path(sys.argv[1]) / str(count)
+    directory.mkdir()
+    with (directory / "images.npy").open("wb") as file:
+        for _ in range(count // 100):
+            file.write(bytes(100 * SIZE * SIZE))
+    ids = tuple(f"p{k}" for k in range(count))
+    cache = Cache(directory, SIZE, {name: row for row, name in enumerate(ids)}, (), "", 0)
+    part = Part(cache, ids, ids, np.arange(count) % 2, np.ones(count))
+    recipe = Recipe(epochs=1, augmentation=Augmentation(0, 0, 0, 0, 0, 0))
+    for batch in training_batches(part, recipe, CnnSpec(image_size=SIZE, channels=1), 0, 1):
+        pass
+    return peak_rss_mib()
+
+print(stream_epoch(500), stream_epoch(5000))
+"""
+
+
+def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
+    """5,000 slices of 96 px are 44 MiB, 500 are 4.4: reading them all, or mapping them, would show 40 MiB more."""
+    answer = subprocess.run(
+        [sys.executable, "-c", MEMORY_PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    few, many = map(float, answer.stdout.split())
+    assert many - few < 10

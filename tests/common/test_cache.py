@@ -1,0 +1,260 @@
+"""Decoded once, found again, never half, never silently wrong."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import make_samples, write_cache, write_pictures
+
+from common.config import Phantom
+from common.data import cache as cache_module
+from common.data.cache import DECODE_AHEAD, build_cache, open_cache, read_slice
+from common.data.images import read_image, resize_image
+from common.data.layouts import open_dataset
+from common.data.phantom import phantom_samples
+from common.errors import StudyError
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> pd.DataFrame:
+    """12 patients of 2 slices; one picture ends early, one is no picture."""
+    data = write_pictures(tmp_path / "pictures")
+    whole = (data / "Normal" / "4 (1).png").read_bytes()
+    (data / "Normal" / "4 (1).png").write_bytes(whole[: len(whole) // 2])
+    (data / "Stroke" / "7 (0).png").write_text("no picture")
+    return open_dataset(data)
+
+
+def leavings(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*.partial"))
+
+
+# --- building -----------------------------------------------------------------------------------------------------
+
+
+def test_pixels_are_found_by_id_in_any_order(tmp_path: Path, samples: pd.DataFrame) -> None:
+    cache = build_cache(samples, 20, tmp_path / "cache")
+    path_of = samples.set_index("id")["path"]
+    ids = sorted(cache.rows, reverse=True)[3:12] * 2
+    slices = cache.read(ids)
+    assert slices.shape == (18, 20, 20)
+    for sample_id, pixels in zip(ids, slices, strict=True):
+        np.testing.assert_array_equal(pixels, resize_image(read_image(path_of[sample_id]), 20))
+    assert cache.read([]).shape == (0, 20, 20)
+
+
+def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path, samples: pd.DataFrame) -> None:
+    cache = build_cache(samples, 16, tmp_path / "cache")
+    assert [row.id for row in cache.unreadable] == ["Normal/4 (1)", "Stroke/7 (0)"]
+    for row in cache.unreadable:
+        assert row.path in row.reason
+        assert row.id not in cache.rows
+    assert len(cache.rows) == len(samples) - 2
+    with pytest.raises(StudyError, match=r"'Stroke/7 \(0\)' is not in the cache"):
+        cache.read(["Normal/0 (0)", "Stroke/7 (0)"])
+
+
+def test_many_pictures_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are decoded ahead, the earlier ones slower."""
+    samples = make_samples(DECODE_AHEAD * 2 + 5)
+    number = {f"{sample_id}.png": k for k, sample_id in enumerate(samples["id"])}
+
+    def read(path: str) -> np.ndarray:
+        time.sleep(0.0005 * (5 - number[path] % 5))
+        return np.full((16, 16), number[path], dtype=np.uint8)
+
+    monkeypatch.setattr(cache_module, "read_slice", read)
+    told: list[tuple[int, int]] = []
+    cache = build_cache(
+        samples, 16, tmp_path / "cache", threads=4, on_progress=lambda done, total: told.append((done, total))
+    )
+    values = cache.read(samples["id"].tolist())[:, 0, 0]
+    np.testing.assert_array_equal(values, np.arange(len(samples)))
+    assert told == [(done, len(samples)) for done in range(1, len(samples) + 1)]
+
+
+def test_the_phantom_is_drawn_into_the_cache(tmp_path: Path) -> None:
+    samples = phantom_samples(Phantom(patients=1, image_size=48, slices_min=2, slices_max=2))
+    cache = build_cache(samples, 32, tmp_path / "cache")
+    path = samples["path"].iloc[1]
+    expected = resize_image(read_slice(path), 32)
+    np.testing.assert_array_equal(cache.read([samples["id"].iloc[1]])[0], expected)
+
+
+def test_any_tool_can_map_the_array(tmp_path: Path, samples: pd.DataFrame) -> None:
+    cache = build_cache(samples, 16, tmp_path / "cache")
+    mapped = np.load(cache.directory / "images.npy", mmap_mode="r")
+    assert mapped.shape == (len(samples), 16, 16)
+    assert mapped.dtype == np.uint8
+    ids = list(cache.rows)
+    np.testing.assert_array_equal(mapped[[cache.rows[name] for name in ids]], cache.read(ids))
+
+
+# --- finding again ------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_cache_is_opened_not_built(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_cache(samples, 16, tmp_path / "cache")
+    before = (first.directory / "images.npy").stat()
+
+    def refuse(path: str) -> np.ndarray:
+        raise AssertionError(f"{path} was decoded again")
+
+    monkeypatch.setattr(cache_module, "read_slice", refuse)
+    again = build_cache(samples.sample(frac=1, random_state=1), 16, tmp_path / "cache")
+    after = (first.directory / "images.npy").stat()
+    assert again == first
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_moved_pictures_need_no_new_cache(tmp_path: Path, samples: pd.DataFrame) -> None:
+    first = build_cache(samples, 16, tmp_path / "cache")
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    assert build_cache(open_dataset(tmp_path / "moved"), 16, tmp_path / "cache") == first
+
+
+def test_other_content_or_size_is_another_cache(tmp_path: Path, samples: pd.DataFrame) -> None:
+    first = build_cache(samples, 16, tmp_path / "cache")
+    larger = build_cache(samples, 20, tmp_path / "cache")
+    picture = tmp_path / "pictures" / "Normal" / "0 (0).png"
+    pixels = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    pixels[0, 0] ^= 1
+    cv2.imwrite(str(picture), pixels)
+    changed = build_cache(open_dataset(tmp_path / "pictures"), 16, tmp_path / "cache")
+    assert len({first.directory, larger.directory, changed.directory}) == 3
+    assert first.sha256 != changed.sha256
+    assert len(build_cache(samples.iloc[:5], 16, tmp_path / "cache").rows) == 5
+
+
+def test_the_digest_is_of_the_pixels(tmp_path: Path) -> None:
+    """Equal pixels under other ids have an equal digest; the split and the ids have digests of their own."""
+    one = open_dataset(write_pictures(tmp_path / "one", patients=4))
+    two = one.assign(id=one["id"] + "x")
+    caches = [build_cache(table, 16, tmp_path / "cache") for table in (one, two)]
+    assert caches[0].directory != caches[1].directory
+    assert caches[0].sha256 == caches[1].sha256
+
+
+# --- two at once, and what goes wrong -----------------------------------------------------------------------------
+
+BUILD_PROGRAM = """
+import json, sys, time
+from pathlib import Path
+from common.data.cache import build_cache
+from common.data.layouts import open_dataset
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+
+def meet(done, total):
+    if done == 1:  # both are in the middle of building before either goes on
+        (root / f"{name}.met").touch()
+        end = time.monotonic() + 60
+        while len(list(root.glob("*.met"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+cache = build_cache(open_dataset(root / "pictures"), 16, root / "cache", on_progress=meet)
+print(json.dumps([str(cache.directory), cache.sha256, cache.read(list(cache.rows)).sum().item()]))
+"""
+
+
+def test_two_processes_at_once_both_get_a_whole_cache(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures")
+    command = [sys.executable, "-c", BUILD_PROGRAM, str(tmp_path)]
+    processes = [
+        subprocess.Popen([*command, name], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in "ab"
+    ]
+    answers = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert answers[0] == answers[1]
+    assert leavings(tmp_path) == []
+    directory = Path(json.loads(answers[0])[0])
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [directory.name]
+    assert directory.stat().st_mode & 0o777 == 0o755  # readable for the group
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path, samples: pd.DataFrame) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(samples, 16, tmp_path / "cache", on_progress=interrupt)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(build_cache(samples, 16, tmp_path / "cache").rows) == len(samples) - 2
+
+
+@pytest.mark.parametrize("damage", ["short", "long", "absent"])
+def test_an_array_of_the_wrong_length_is_refused_at_opening(tmp_path: Path, damage: str) -> None:
+    cache = write_cache(tmp_path / "cache", make_samples(6))
+    path = cache.directory / "images.npy"
+    if damage == "absent":
+        path.unlink()
+    else:
+        blob = path.read_bytes()
+        path.write_bytes(blob[:-1] if damage == "short" else blob + b"\0")
+    with pytest.raises(StudyError, match=r"images\.npy is missing or not \d+ bytes long; delete its folder"):
+        open_cache(cache.directory)
+
+
+def test_an_array_cut_while_in_use_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    samples = make_samples(6)
+    cache = write_cache(tmp_path / "cache", samples)
+    path = cache.directory / "images.npy"
+    whole = cache.read(samples["id"].tolist())
+    os.truncate(path, cache.offset + 4 * 16 * 16 + 10)
+    np.testing.assert_array_equal(cache.read(samples["id"].tolist()[:4]), whole[:4])
+    with pytest.raises(StudyError, match="shorter than its header says"):
+        cache.read(samples["id"].tolist()[4:5])  # a part of it is there
+    beyond = dataclasses.replace(cache, rows={"beyond": 1000})
+    with pytest.raises(StudyError, match="shorter than its header says"):
+        beyond.read(["beyond"])
+    path.unlink()
+    with pytest.raises(StudyError, match=r"images\.npy cannot be opened"):
+        cache.read(samples["id"].tolist()[:1])
+
+
+def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = make_samples(2)
+    cache = write_cache(tmp_path / "cache", samples)
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(StudyError, match=r"images\.npy cannot be read \(Input/output error\)"):
+        cache.read(samples["id"].tolist())
+
+
+def test_a_folder_without_a_cache_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"cache\.json does not exist"):
+        open_cache(tmp_path)
+
+
+def test_reading_leaves_no_file_open(tmp_path: Path) -> None:
+    samples = make_samples(2)
+    cache = write_cache(tmp_path / "cache", samples)
+    handles = Path("/proc/self/fd")
+    if not handles.is_dir():
+        pytest.skip("this system does not list open files")
+    cache.read(samples["id"].tolist())
+    before = len(list(handles.iterdir()))
+    for _ in range(5):
+        cache.read(samples["id"].tolist())
+        with pytest.raises(StudyError):
+            cache.read(["unknown"])
+    assert len(list(handles.iterdir())) == before

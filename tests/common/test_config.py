@@ -1,0 +1,231 @@
+"""The numbers hold together, survive JSON, and the command line asks for what it says."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from common import config
+from common.config import (
+    FRAMEWORKS,
+    LABELS,
+    MODELS,
+    PROFILES,
+    TASKS,
+    Augmentation,
+    CnnSpec,
+    Recipe,
+    Study,
+    model_spec_from_json,
+    recipe_from_json,
+    recipe_of,
+    study_from_json,
+    to_json,
+)
+from common.engines import INSTALL, PACKAGES
+from common.errors import StudyError
+from common.metrics import classification
+from common.options import Parser, add_study_options, directory_of, study_of
+
+DEFAULT = ("torch", "keras-tensorflow")
+
+
+def through_json(value: object) -> dict:
+    return json.loads(json.dumps(to_json(value)))
+
+
+def parse(*words: str, frameworks: tuple[str, ...] | None = DEFAULT) -> argparse.Namespace:
+    parser = Parser(prog="compare.py")
+    add_study_options(parser, frameworks)
+    return parser.parse_args(words)
+
+
+def asked(*words: str) -> Study:
+    arguments = parse(*words)
+    return study_of(arguments, arguments.frameworks)
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_names_in_one_table_are_known_in_the_others() -> None:
+    for name, task in TASKS.items():
+        assert task.name == name
+        assert callable(getattr(classification, task.primary_metric))
+        assert all(0 <= task.class_index(label) < len(task.classes) for label in LABELS)
+    assert all(spec.name == name for name, spec in MODELS.items())
+    assert all(
+        profile.name == name and profile.epochs.keys() == TASKS.keys() for name, profile in PROFILES.items()
+    )
+    assert set(FRAMEWORKS) == PACKAGES.keys() == INSTALL.keys()
+
+
+def test_the_binary_task_calls_every_stroke_1() -> None:
+    indices = {label: TASKS["binary"].class_index(label) for label in LABELS}
+    assert indices == {"normal": 0, "stroke": 1, "bleeding": 1, "ischemia": 1}
+
+
+def test_profiles_grow() -> None:
+    quick, standard, full = (PROFILES[name] for name in ("quick", "standard", "full"))
+    for small, large in ((quick, standard), (standard, full)):
+        assert small.seeds < large.seeds
+        assert small.folds <= large.folds
+        assert small.phantom.patients < large.phantom.patients
+        assert all(small.epochs[task] < large.epochs[task] for task in TASKS)
+
+
+@pytest.mark.parametrize("value", [Recipe(epochs=1), Study().runs()[0], Study(), CnnSpec()])
+def test_nothing_can_be_changed_by_accident(value: object) -> None:
+    first = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, first, 5)
+
+
+def test_a_recipe_is_the_profiles_unless_told_otherwise() -> None:
+    assert recipe_of("binary", "cnn", "standard") == Recipe(epochs=PROFILES["standard"].epochs["binary"])
+    assert recipe_of("binary", "cnn", "quick", epochs=3, batch_size=5) == Recipe(epochs=3, batch_size=5)
+
+
+# --- the grid -----------------------------------------------------------------------------------------------------
+
+
+def test_the_runs_of_a_grid() -> None:
+    study = Study(frameworks=("torch", "keras-jax"), seeds=2, folds=2)
+    keys = [(run.seed, run.fold, run.framework) for run in study.runs()]
+    pairs = [(seed, fold) for seed in (0, 1) for fold in (0, 1)]
+    assert keys == [(*pair, framework) for pair in pairs for framework in ("torch", "keras-jax")]
+    assert len({run.path for run in study.runs()}) == 8
+    assert str(study.runs()[-1].path) == "binary/cnn/keras-jax/aligned/seed1-fold1"
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_survives_json() -> None:
+    study = Study(
+        data=("a", "b"),
+        frameworks=("keras-jax",),
+        seeds=4,
+        threads=3,
+        recipes={"binary/cnn": Recipe(epochs=7, augmentation=Augmentation(rotation_degrees=3))},
+    )
+    assert study_from_json(through_json(study)) == study
+    assert study_from_json(through_json(Study())) == Study()
+
+
+def test_recipes_and_specs_survive_json() -> None:
+    recipe = Recipe(epochs=2, class_weights="none", augmentation=Augmentation(0, 0, 0, 0, 0, 0))
+    assert recipe_from_json(through_json(recipe)) == recipe
+    spec = CnnSpec(image_size=32, features=(4, 8), dropout=0.1)
+    assert model_spec_from_json(through_json(spec)) == spec
+
+
+def test_an_unknown_field_is_no_study() -> None:
+    with pytest.raises(TypeError, match="surprise"):
+        study_from_json({**through_json(Study()), "surprise": 1})
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+def test_without_options_it_is_the_quick_profile_on_the_phantom() -> None:
+    profile = PROFILES["quick"]
+    assert asked() == Study(
+        frameworks=DEFAULT,
+        seeds=profile.seeds,
+        folds=profile.folds,
+        recipes={"binary/cnn": Recipe(epochs=profile.epochs["binary"])},
+    )
+    assert directory_of(parse()) == Path("results/phantom-quick")
+
+
+def test_the_profile_decides_what_is_not_given() -> None:
+    assert (asked("--profile", "full").seeds, asked("--profile", "full").folds) == (5, 5)
+    assert asked("--profile", "full", "--seeds", "2").seeds == 2
+    assert asked("--profile", "full", "--epochs", "1").recipes["binary/cnn"].epochs == 1
+
+
+def test_every_option_reaches_the_study(tmp_path: Path) -> None:
+    study = asked(
+        *(
+            "--data",
+            str(tmp_path),
+            "--frameworks",
+            "keras-jax",
+            "torch",
+            "keras-jax",
+            "--seeds",
+            "7",
+            "--folds",
+            "3",
+        ),
+        *(
+            "--batch-size",
+            "16",
+            "--device",
+            "cpu",
+            "--precision",
+            "float64",
+            "--workers",
+            "2",
+            "--threads",
+            "4",
+        ),
+    )
+    assert study.data == (str(tmp_path),)
+    assert study.frameworks == ("keras-jax", "torch")  # once each, in the order given
+    assert (study.seeds, study.folds, study.workers, study.threads) == (7, 3, 2, 4)
+    assert (study.device, study.precision) == ("cpu", "float64")
+    assert study.recipes["binary/cnn"].batch_size == 16
+
+
+def test_a_stack_alone_has_no_choice_of_framework() -> None:
+    assert not hasattr(parse(frameworks=None), "frameworks")
+
+
+def test_the_folder_is_named_after_data_and_profile(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    assert directory_of(parse("--data", str(one), f"{two}/")) == Path("results/one+two-quick")
+    assert directory_of(parse("--out", "here")) == Path("here")
+
+
+def test_a_data_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(StudyError, match="--data no/such/folder does not exist"):
+        asked("--data", "no/such/folder")
+
+
+def test_patients_are_those_of_the_phantom(tmp_path: Path) -> None:
+    assert asked("--patients", "30").patients == 30
+    with pytest.raises(StudyError, match="--patients counts the drawn phantom's patients"):
+        asked("--patients", "30", "--data", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "0"], "argument --seeds: must be a whole number of at least 1, not '0'"),
+        (["--folds", "-1"], "argument --folds: must be a whole number of at least 1"),
+        (["--epochs", "2.5"], "argument --epochs: must be a whole number of at least 1, not '2.5'"),
+        (["--frameworks", "jax"], "argument --frameworks: invalid choice: 'jax'"),
+        (["--profile", "huge"], "argument --profile: invalid choice: 'huge'"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        parse(*words)
+    assert exit_info.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert said.endswith("see `compare.py --help`\n")
+
+
+def test_declared_worker_settings_are_all_recorded() -> None:
+    assert config.WORKER_ENVIRONMENT.keys() <= config.RECORDED_VARIABLES

@@ -1,0 +1,405 @@
+"""Worker processes: what they are given, how their deaths are told, and that none outlives its study."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny import make_study, tiny_world, write_pictures
+
+from common import config, engines, measure
+from common.config import WORKER_ENVIRONMENT, Run, Study
+from common.engines import (
+    check_framework,
+    core_slots,
+    module_of,
+    run_locally,
+    threads_of,
+    visible_gpus,
+    worker_environment,
+)
+from common.errors import StudyError
+from common.results import read_json, read_run, run_directory
+from common.study import prepare_study
+
+__all__ = ["tiny_world"]  # a fixture
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+
+# A worker that imports nothing of the project: fast, and free to misbehave. Its fault is its run's in faults.json.
+FAKE_WORKER = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+study, path = Path(sys.argv[2]), sys.argv[3]
+task, model, framework, lane, last = path.split("/")
+seed, fold = (int(part[4:]) for part in last.split("-"))
+fault = json.loads((study / "faults.json").read_text()).get(str(seed), "")
+cores = sorted(os.sched_getaffinity(0))
+seen = {"argv": sys.argv[1:], "environment": dict(os.environ), "pid": os.getpid()}
+print(json.dumps({"pid": os.getpid()}), flush=True)
+(study / f"seen{seed}.json").write_text(json.dumps(seen))
+
+def complete():
+    run = dict(task=task, model=model, framework=framework, lane=lane, seed=seed, fold=fold)
+    record = {"format": 1, "status": "complete", "reason": None, "run": run}
+    (study / "runs" / path / "run.json").write_text(json.dumps(record))
+
+if fault == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif fault == "aborted":
+    print("terminate called recursively", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGABRT)
+elif fault == "exits":
+    print("ImportError: no module named nothing", file=sys.stderr, flush=True)
+    sys.exit(7)
+elif fault == "silent":
+    sys.exit(0)
+elif fault == "says why":
+    print(json.dumps({"failed": "the device has no memory left"}), flush=True)
+    sys.exit(2)
+elif fault == "lies":
+    complete()
+    sys.exit(1)
+elif fault == "sleeps":
+    time.sleep(600)
+elif fault == "babbles":
+    sys.stdout.buffer.write(b"\\xff\\xfe no text\\n[1, 2]\\n3\\nnull\\n{broken\\n\\n" + b"x" * 200_000 + b"\\n")
+    sys.stderr.write("y" * 200_000 + "\\n")
+    print(json.dumps({"epoch": 1}), end="", flush=True)  # and no newline at the end
+    complete()
+else:
+    print(json.dumps({"steps": 1, "of": 2}), flush=True)
+    complete()
+"""
+
+
+def write_worker(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that workers run in place of a framework's package."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(HERE)]))
+    monkeypatch.setattr(engines, "module_of", lambda framework: name)
+
+
+class Scene:
+    """A study folder for fake workers, and the events that came from it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.events: list[tuple[Run, dict[str, Any]]] = []
+        self.on_event: Callable[[Run, dict[str, Any]], object] = lambda run, event: None
+
+    def run(self, faults: dict[int, str], runs: int, workers: int = 1, threads: int = 1) -> list[Run]:
+        (self.directory / "faults.json").write_text(json.dumps(faults))
+        study = Study(frameworks=("torch",), seeds=runs, workers=workers, threads=threads, device="cpu")
+        run_locally(self.directory, study, study.runs(), self._take)
+        return study.runs()
+
+    def _take(self, run: Run, event: dict[str, Any]) -> None:
+        self.events.append((run, event))
+        self.on_event(run, event)
+
+    def of(self, run: Run) -> list[dict[str, Any]]:
+        return [event for told, event in self.events if told == run]
+
+    def seen(self, seed: int) -> dict[str, Any]:
+        return read_json(self.directory / f"seen{seed}.json")
+
+    def status(self, run: Run) -> tuple[str, str | None]:
+        record = read_run(self.directory, run)
+        assert record is not None
+        return record.document["status"], record.document["reason"]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    write_worker(tmp_path / "modules", "fake_worker", FAKE_WORKER, monkeypatch)
+    (tmp_path / "study").mkdir()
+    return Scene(tmp_path / "study")
+
+
+def gone(pid: int) -> bool:
+    """Ended, whether or not its parent has asked for it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+# --- frameworks ---------------------------------------------------------------------------------------------------
+
+
+def test_every_framework_has_a_package_here() -> None:
+    assert {module_of(name) for name in config.FRAMEWORKS} == {"torch_impl", "keras_impl"}
+    assert module_of("torch") == "torch_impl"
+    assert all((ROOT / module_of(name) / "__main__.py").exists() for name in config.FRAMEWORKS)
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engines.PACKAGES, "keras-jax", ("no_such_a", "numpy", "no_such_b"))
+    with pytest.raises(
+        StudyError, match=r"needs the package no_such_a and no_such_b, .*`pip install .*jax==.*`"
+    ):
+        check_framework("keras-jax")
+    monkeypatch.setitem(engines.PACKAGES, "keras-jax", ("numpy",))
+    check_framework("keras-jax")
+
+
+# --- the environment of a worker ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+
+
+def test_every_framework_gets_the_declared_settings(two_gpus: None) -> None:
+    environments = {
+        name: worker_environment(name, "auto", "float32", threads=3) for name in config.FRAMEWORKS
+    }
+    for environment in environments.values():
+        assert environment.items() >= WORKER_ENVIRONMENT.items()
+        assert environment["OMP_NUM_THREADS"] == environment["TF_NUM_INTRAOP_THREADS"] == "3"
+        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+    backends = {name: environment.get("KERAS_BACKEND") for name, environment in environments.items()}
+    assert backends["keras-tensorflow"] == "tensorflow"
+    assert backends["keras-jax"] == "jax"
+    assert backends["keras-torch"] == "torch"
+    alike = [{k: v for k, v in env.items() if k != "KERAS_BACKEND"} for env in environments.values()]
+    assert all(environment == alike[0] for environment in alike)
+
+
+def test_a_setting_of_the_caller_does_not_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    environment = worker_environment("torch", "cpu", "float32", threads=2)
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment["OMP_NUM_THREADS"] == "2"
+    assert environment["PYTHONPATH"] == os.pathsep.join([str(ROOT), "elsewhere"])
+
+
+def test_cpu_hides_the_gpus_and_slots_share_them_out(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert visible_gpus() == ["4", "6"]
+    hidden = worker_environment("keras-jax", "cpu", "float32", threads=1)
+    assert (hidden["CUDA_VISIBLE_DEVICES"], hidden["JAX_PLATFORMS"]) == ("", "cpu")
+    assert hidden["KERAS_TORCH_DEVICE"] == "cpu"
+    shared = [
+        worker_environment("torch", "auto", "float32", threads=1, slot=slot)["CUDA_VISIBLE_DEVICES"]
+        for slot in range(4)
+    ]
+    assert shared == ["4", "6", "4", "6"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    assert worker_environment("keras-jax", "auto", "float32", threads=1)["JAX_PLATFORMS"] == "cpu"
+
+
+def test_only_float64_asks_jax_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAX_ENABLE_X64", raising=False)
+    assert worker_environment("keras-jax", "cpu", "float64", threads=1)["JAX_ENABLE_X64"] == "1"
+    assert "JAX_ENABLE_X64" not in worker_environment("keras-jax", "cpu", "float32", threads=1)
+
+
+def test_core_slots_are_equal_and_disjoint_while_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5, 7, 8, 9}, raising=False)
+    assert core_slots(3, 2) == [[2, 3], [5, 7], [8, 9]]
+    assert core_slots(2, 2) == [[2, 3], [5, 7]]
+    assert core_slots(1, 6) == [[2, 3, 5, 7, 8, 9]]
+    assert core_slots(4, 2) == [[2, 3, 5, 7, 8, 9]] * 4
+
+
+def test_threads_are_shared_out_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "usable_cores", lambda: 10)
+    assert [threads_of(Study(workers=workers)) for workers in (1, 3, 20)] == [10, 3, 1]
+    assert threads_of(Study(workers=3, threads=8)) == 8
+
+
+def test_what_a_worker_really_gets(scene: Scene) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    if cores < 2:
+        pytest.skip("two workers need two cores")
+    runs = scene.run({}, runs=3, workers=2, threads=1)
+    for run in runs:
+        seen = scene.seen(run.seed)
+        assert seen["environment"].items() >= WORKER_ENVIRONMENT.items()
+        assert seen["environment"]["CUDA_VISIBLE_DEVICES"] == ""
+        assert seen["argv"][:3] == ["run", str(scene.directory), str(run.path)]
+        assert seen["argv"][3:6] == ["--threads", "1", "--supervised"]
+        assert seen["argv"][7].isdigit()  # one core
+        assert scene.status(run) == ("complete", None)
+        (pid, steps) = scene.of(run)[1:3]
+        assert pid == {"pid": seen["pid"]}
+        assert steps == {"steps": 1, "of": 2}
+        assert scene.of(run)[0].keys() == {"started"}
+        assert scene.of(run)[-1] == {"complete": True}
+    assert {scene.seen(seed)["argv"][7] for seed in (0, 1)} == {
+        str(core) for core in sorted(os.sched_getaffinity(0))[:2]
+    }
+
+
+# --- deaths -------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> None:
+    faults = {0: "killed", 2: "exits", 3: "aborted", 4: "silent", 5: "says why", 6: "lies"}
+    runs = scene.run(faults, runs=8, workers=2)
+    reasons = {}
+    for run in runs:
+        status, reason = scene.status(run)
+        assert status == ("failed" if run.seed in faults else "complete")
+        expected = {"failed": reason} if run.seed in faults else {"complete": True}
+        assert scene.of(run)[-1] == expected
+        reasons[run.seed] = reason or ""
+    assert "killed by SIGKILL" in reasons[0]
+    assert "memory" in reasons[0]
+    assert reasons[2] == (
+        "the process ended with exit code 7; its last words in run.log: ImportError: no module named nothing"
+    )
+    assert reasons[3] == (
+        "the process was ended by SIGABRT; its last words in run.log: terminate called recursively"
+    )
+    assert reasons[4] == "the process ended with exit code 0"
+    assert reasons[5] == "the device has no memory left"
+    assert reasons[6] == "the process ended with exit code 1"
+
+
+def test_what_a_library_prints_goes_to_the_log(scene: Scene) -> None:
+    (run,) = scene.run({0: "babbles"}, runs=1)
+    assert scene.status(run) == ("complete", None)
+    assert [list(event) for event in scene.of(run)] == [["started"], ["pid"], ["epoch"], ["complete"]]
+    log = (run_directory(scene.directory, run) / "run.log").read_bytes()
+    assert b"\xff\xfe no text\n[1, 2]\n3\nnull\n{broken\n" in log
+    assert b"x" * 200_000 in log
+    assert b"y" * 200_000 in log
+
+
+def test_a_folder_that_can_no_longer_be_written_is_named(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engines, "record_failure", fail)
+    with pytest.raises(StudyError, match="cannot go on: No space left on device; what is finished is kept"):
+        scene.run({1: "exits"}, runs=3)
+    study = Study(frameworks=("torch",), seeds=3)
+    assert scene.status(study.runs()[0]) == ("complete", None)
+    assert read_run(scene.directory, study.runs()[2]) is None  # never begun
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_no_record_of_them(scene: Scene) -> None:
+    pids: list[int] = []
+
+    def interrupt_when_both_run(run: Run, event: dict[str, Any]) -> None:
+        if run.seed in (1, 2) and "pid" in event:
+            pids.append(event["pid"])
+            if len(pids) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    scene.on_event = interrupt_when_both_run
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        scene.run({1: "sleeps", 2: "sleeps"}, runs=5, workers=2)
+    assert time.monotonic() - began < 30  # not the 600 s that they sleep
+    assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+    runs = Study(frameworks=("torch",), seeds=5).runs()
+    assert scene.status(runs[0]) == ("complete", None)
+    assert [read_run(scene.directory, run) for run in runs[1:]] == [None] * 4
+    assert {run.seed for run, event in scene.events if "started" in event} == {0, 1, 2}
+
+
+# --- the real worker ----------------------------------------------------------------------------------------------
+
+TINY_WORKER = """
+import os, sys, time
+from pathlib import Path
+from common import cli, config
+from tiny import SPEC, TinyFramework
+
+class Worker(TinyFramework):
+    def train_epoch(self, trainer, batches):
+        if os.environ.get("TINY_HANGS"):
+            Path(os.environ["TINY_HANGS"]).write_text(str(os.getpid()))
+            time.sleep(600)
+        return super().train_epoch(trainer, batches)
+
+config.MODELS["cnn"] = SPEC
+sys.exit(cli.main(Worker(sys.argv[3].split("/")[2]), "tiny_worker"))
+"""
+
+DRIVER = """
+import sys
+from pathlib import Path
+from common import engines
+from common.results import read_study
+
+engines.module_of = lambda framework: "tiny_worker"
+record = read_study(Path(sys.argv[1]))
+engines.run_locally(record.directory, record.study, record.study.runs(), lambda run, event: None)
+"""
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, tiny_world: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_worker(tmp_path / "modules", "tiny_worker", TINY_WORKER, monkeypatch)
+    data = write_pictures(tmp_path / "pictures")
+    prepare_study(make_study(data, seeds=1, workers=2, threads=1), tmp_path / "study")
+    return tmp_path / "study"
+
+
+def test_two_frameworks_in_processes_of_their_own(prepared: Path) -> None:
+    study = dataclasses.replace(make_study(prepared), seeds=1, workers=2, threads=1)
+    events: list[tuple[Run, dict[str, Any]]] = []
+    run_locally(prepared, study, study.runs(), lambda run, event: events.append((run, event)))
+    documents = []
+    for run in study.runs():
+        record = read_run(prepared, run)
+        assert record is not None
+        assert record.complete, record.document["reason"]
+        documents.append(record.document)
+        epochs = [event["epoch"] for told, event in events if told == run and "epoch" in event]
+        assert epochs == [1, 2]
+        assert record.document["variables"].items() >= WORKER_ENVIRONMENT.items()
+        assert record.document["threads"] == 1
+        assert record.document["environment"]["cores"] == "1"
+    assert documents[0]["weights"] == documents[1]["weights"]
+    assert documents[0]["batches"] == documents[1]["batches"]
+
+
+def test_workers_end_when_their_study_is_killed(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("TINY_HANGS", str(pid_file))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(prepared)], env=environment)
+    try:
+        assert wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", seconds=60)
+        worker = int(pid_file.read_text())
+        assert not gone(worker)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert wait_until(lambda: gone(worker), seconds=10)
+    study = make_study(prepared, seeds=1)
+    assert [read_run(prepared, run) for run in study.runs()] == [None, None]

@@ -1,0 +1,179 @@
+"""One definition of a step, of a peak and of a core, checked against what is known."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common import measure
+from common.measure import StepClock
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class FakeTime:
+    """A clock that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(measure, "time", fake)
+    return fake
+
+
+# --- steps --------------------------------------------------------------------------------------------------------
+
+
+def test_steps_and_waiting_are_told_apart(clock_time: FakeTime) -> None:
+    """Batches take 3 s to come; steps 10, 1, 2 and 4 s; the device needs 5 s more for the first."""
+    synchronised: list[float] = []
+
+    def synchronise() -> None:
+        synchronised.append(clock_time.now)
+        clock_time.now += 5
+
+    def batches() -> Iterator[int]:
+        for number in range(4):
+            clock_time.now += 3
+            yield number
+
+    clock = StepClock(synchronise)
+    seen = []
+    for number, seconds in zip(clock.watch(batches()), (10, 1, 2, 4), strict=False):
+        seen.append(number)
+        clock_time.now += seconds
+        if number == 3:
+            break
+    assert seen == [0, 1, 2, 3]
+    assert clock.wait_seconds == 12
+    assert clock.step_seconds == [15, 1, 2]  # nobody asked for a batch after the fourth step
+    assert clock.first_step_seconds == 15
+    assert synchronised == [113]  # once, before the first step is taken as done
+
+
+def test_a_loop_that_runs_out_times_every_step(clock_time: FakeTime) -> None:
+    clock = StepClock(lambda: None)
+    for _ in range(2):  # two epochs on one clock: only the first step of the run is apart
+        for seconds in clock.watch([4.0, 1.0, 2.0, 3.0]):
+            clock_time.now += seconds
+    assert clock.step_seconds == [4, 1, 2, 3, 4, 1, 2, 3]
+    assert clock.wait_seconds == 0
+    assert clock.steady_quantile_seconds(0.5) == 2
+    assert clock.steady_quantile_seconds(1.0) == 4
+
+
+def test_one_step_has_no_steady_state(clock_time: FakeTime) -> None:
+    clock = StepClock(lambda: None)
+    list(clock.watch([1]))
+    assert clock.steady_quantile_seconds(0.5) is None
+
+
+# --- the process --------------------------------------------------------------------------------------------------
+
+PEAK_PROGRAM = """
+from common.measure import peak_rss_mib
+before = peak_rss_mib()
+block = bytearray(b"x" * (100 * 2**20))
+del block
+print(before, peak_rss_mib())
+"""
+
+
+def test_peak_memory_is_this_process_alone_and_does_not_fall() -> None:
+    """100 MiB taken and given back are seen; 300 MiB of the process that starts this one are not."""
+    ballast = bytearray(b"x" * (300 * 2**20))
+    answer = subprocess.run(
+        [sys.executable, "-c", PEAK_PROGRAM], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    before, peak = map(float, answer.stdout.split())
+    assert len(ballast) == 300 * 2**20
+    assert 10 < before < 250
+    assert 95 < peak - before < 260  # the literal and the copy may be there at once
+
+
+def test_cpu_time_counts_work_and_not_sleep() -> None:
+    before = measure.cpu_seconds()
+    time.sleep(0.2)
+    rested = measure.cpu_seconds()
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    assert rested - before < 0.15
+    assert measure.cpu_seconds() - rested >= 0.15
+
+
+def test_the_age_of_a_process() -> None:
+    code = (
+        "import time; time.sleep(0.3); from common.measure import seconds_since_start as s; "
+        "a = s(); time.sleep(0.2); print(a, s())"
+    )
+    began = time.monotonic()
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    first, second = map(float, answer.stdout.split())
+    assert 0.25 < first < second < time.monotonic() - began + 0.1
+    assert second - first >= 0.19
+
+
+def test_usable_cores_are_those_this_process_may_use() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no core affinity")
+    core = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, {{{core}}}); from common import measure; print(measure.usable_cores())"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert answer.stdout.strip() == "1"
+    assert measure.usable_cores() == len(os.sched_getaffinity(0))
+
+
+# --- the machine and the code -------------------------------------------------------------------------------------
+
+
+def test_the_environment_is_words_and_has_no_gap() -> None:
+    environment = measure.common_environment()
+    assert {"python", "system", "cpu", "cores", "memory_gib", *measure.PACKAGES} == environment.keys()
+    assert all(isinstance(value, str) and value for value in environment.values())
+    assert re.fullmatch(r"3\.\d+\.\d+.*", environment["python"])
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    answer = subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True
+    )
+    return answer.stdout.strip()
+
+
+def test_the_commit_says_when_tracked_files_differ_from_it(tmp_path: Path) -> None:
+    assert measure.git_commit(tmp_path) is None
+    assert measure.git_commit(tmp_path / "absent") is None
+    git(tmp_path, "init", "--quiet")
+    assert measure.git_commit(tmp_path) is None  # nothing committed yet
+    (tmp_path / "code.py").write_text("x = 1\n")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "--quiet", "--message=first")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert measure.git_commit(tmp_path) == head
+    (tmp_path / "notes.txt").write_text("untracked files do not count")
+    assert measure.git_commit(tmp_path) == head
+    (tmp_path / "code.py").write_text("x = 2\n")
+    assert measure.git_commit(tmp_path) == f"{head}+changes"
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert measure.git_commit(ROOT) is None

@@ -1,0 +1,301 @@
+"""One run with a NumPy framework: what it reads, what it keeps, what it leaves on disk, and what it says."""
+
+import dataclasses
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny import RECIPE, SPEC, Model, TinyFramework, make_study, tiny_world, write_pictures
+
+from common import config
+from common import run as run_module
+from common.config import TASKS, Run
+from common.data.batches import evaluation_batches, hash_batches, training_batches
+from common.errors import StudyError
+from common.framework import Batch
+from common.losses import binary_cross_entropy, sigmoid
+from common.measure import StepClock
+from common.metrics.classification import auroc_score, choose_threshold
+from common.results import HISTORY_COLUMNS, read_run, read_study, run_directory
+from common.run import Fit, RunData, clear_unfinished, execute, fit_model, load_data, record_failure
+from common.schedule import learning_rate
+from common.study import prepare_study
+from common.weights import initial_weights, read_checkpoint, weights_digest
+
+__all__ = ["tiny_world"]  # a fixture
+
+A, B = (Run("binary", "cnn", name, "aligned", seed=0, fold=0) for name in ("tiny-a", "tiny-b"))
+A1 = dataclasses.replace(A, seed=1)
+pytestmark = pytest.mark.usefixtures("tiny_world")
+
+
+class Spoiling(TinyFramework):
+    """Forgets everything in its last epochs."""
+
+    good_epochs = 1
+
+    def train_epoch(self, trainer: Model, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+        losses = super().train_epoch(trainer, batches)
+        if self.epochs_trained > self.good_epochs:
+            trainer["dense.weight"] = -100 * trainer["dense.weight"]
+        return losses
+
+
+@pytest.fixture
+def directory(tmp_path: Path, tiny_world: None) -> Path:
+    data = write_pictures(
+        tmp_path / "pictures", patients=16, more_normal=1
+    )  # 5 in a part: 2 batches, one padded
+    prepare_study(make_study(data), tmp_path / "study")
+    return tmp_path / "study"
+
+
+def carry_through(directory: Path, run: Run, framework: TinyFramework | None = None) -> list[dict[str, Any]]:
+    """Execute a run; returns what it emitted."""
+    events: list[dict[str, Any]] = []
+    execute(framework or TinyFramework(run.framework), directory, run, 1, events.append)
+    return events
+
+
+def document_of(directory: Path, run: Run) -> dict[str, Any]:
+    record = read_run(directory, run)
+    assert record is not None
+    return dict(record.document)
+
+
+# --- a whole run --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_files_and_a_true_record(directory: Path) -> None:
+    framework = TinyFramework("tiny-a")
+    carry_through(directory, A1, framework)
+    folder = run_directory(directory, A1)
+    files = ["history.csv", "model.safetensors", "predictions.npz", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == files
+    document = document_of(directory, A1)
+    assert document["status"] == "complete"
+    assert document["recipe"] == config.to_json(RECIPE)
+    assert document["spec"] == config.to_json(SPEC) | {"features": list(SPEC.features)}
+    assert document["environment"].items() >= framework.environment().items()
+    assert (document["device"], document["threads"], document["precision"]) == ("cpu", 1, "float32")
+    (settings,) = framework.settings
+    assert (settings.device, settings.precision, settings.threads, settings.seed) == ("cpu", "float32", 1, 1)
+
+    timings = document["timings"]
+    parts = ["build_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds", "import_seconds"]
+    assert all(timings[name] > 0 for name in parts)
+    assert sum(timings[name] for name in parts) <= timings["total_seconds"]
+    assert 0 < timings["first_step_seconds"] < timings["train_seconds"]
+    assert timings["step_p50_seconds"] <= timings["step_p95_seconds"]
+    assert document["memory"]["peak_rss_mib"] > 10
+
+    counts = document["data"]["counts"]
+    assert sum(part["samples"] for part in counts.values()) == 40
+    assert document["weights"]["parameters"] == 17
+
+
+def test_the_history_is_that_of_the_schedule_and_the_loss(directory: Path) -> None:
+    events = carry_through(directory, A)
+    record = read_run(directory, A)
+    assert record is not None
+    history = record.history()
+    assert tuple(history.columns) == HISTORY_COLUMNS
+    steps = -(-record.document["data"]["counts"]["train"]["samples"] // RECIPE.batch_size)
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["step"].tolist() == [steps, 2 * steps]
+    rates = [learning_rate(step, 2 * steps, RECIPE) for step in (steps - 1, 2 * steps - 1)]
+    np.testing.assert_allclose(history["learning_rate"], rates, rtol=1e-12)
+    assert history["train_loss"].iloc[1] < history["train_loss"].iloc[0]
+    assert record.document["choice"]["val_loss"] == pytest.approx(history["val_loss"].min())
+    epochs = [event for event in events if "epoch" in event]
+    assert [(event["epoch"], event["epochs"]) for event in epochs] == [(1, 2), (2, 2)]
+    np.testing.assert_allclose([event["val_loss"] for event in epochs], history["val_loss"])
+    told = [event for event in events if "steps" in event]
+    assert told[0] == {"steps": 0, "of": 2 * steps}
+    assert all(0 <= event["steps"] < event["of"] == 2 * steps for event in told)
+
+
+@pytest.mark.parametrize("kind", [TinyFramework, Spoiling])
+def test_predictions_are_those_of_the_saved_weights_on_val_and_test(
+    directory: Path, kind: type[TinyFramework]
+) -> None:
+    carry_through(directory, A, kind())
+    record, study = read_run(directory, A), read_study(directory)
+    assert record is not None
+    predictions = record.predictions()
+    split = study.split().set_index("id")["split"]
+    labels = study.samples().set_index("id")["label"]
+    assert sorted(predictions.sample_id) == sorted(split[split != "train"].index)
+    assert [split[name] for name in predictions.sample_id] == predictions.split.tolist()
+    assert [int(labels[name] != "normal") for name in predictions.sample_id] == predictions.y_true.tolist()
+
+    weights, header = read_checkpoint(record.directory / "model.safetensors")
+    framework = TinyFramework()
+    model = framework.build(SPEC)
+    framework.write_weights(model, weights)
+    data = load_data(study, A, TASKS["binary"], SPEC, RECIPE)
+    for name, part in (("val", data.val), ("test", data.test)):
+        logits = framework.predict_logits(model, evaluation_batches(part, 3, SPEC))[: len(part), 0]
+        assert len(part) % RECIPE.batch_size  # so that the last batch is padded
+        np.testing.assert_allclose(predictions.of(name).y_score, sigmoid(logits), rtol=1e-6)
+
+    val = predictions.of("val")
+    threshold = choose_threshold(val.y_true, val.y_score, config.THRESHOLD_RULE)
+    assert record.document["threshold"]["value"] == header["threshold"] == threshold
+    assert header["classes"] == ["normal", "stroke"]
+
+
+def test_training_starts_from_the_weights_of_the_seed(directory: Path) -> None:
+    carry_through(directory, A)
+    document = document_of(directory, A)
+    start = initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, seed=0)
+    assert document["weights"]["initial_sha256"] == weights_digest(start)
+    assert document["weights"]["final_sha256"] != weights_digest(start)
+
+
+# --- what two frameworks share ------------------------------------------------------------------------------------
+
+
+def test_frameworks_get_the_same_bytes_and_seeds_get_others(directory: Path) -> None:
+    for run in (A, B, A1):
+        carry_through(directory, run)
+    a, b, other = (document_of(directory, run) for run in (A, B, A1))
+    assert a["batches"] == b["batches"]
+    assert a["weights"] == b["weights"]  # the two are one algorithm here
+    assert a["data"] == b["data"] == other["data"]
+    assert other["batches"]["sha256"] != a["batches"]["sha256"]
+    assert other["weights"]["initial_sha256"] != a["weights"]["initial_sha256"]
+    data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
+    first = islice(training_batches(data.train, RECIPE, SPEC, 0, 1), config.HASHED_BATCHES)
+    assert a["batches"] == {"hashed": config.HASHED_BATCHES, "sha256": hash_batches(first)}
+
+
+def test_a_framework_is_handed_every_batch_of_every_epoch_in_order(directory: Path) -> None:
+    seen: list[str] = []
+
+    class Watching(TinyFramework):
+        def train_epoch(self, trainer: Model, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+            pairs = list(batches)
+            seen.append(hash_batches(batch for batch, _ in pairs))
+            return super().train_epoch(trainer, pairs)
+
+    carry_through(directory, A, Watching())
+    data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
+    assert seen == [hash_batches(training_batches(data.train, RECIPE, SPEC, 0, epoch)) for epoch in (1, 2)]
+
+
+# --- which epoch is kept ------------------------------------------------------------------------------------------
+
+
+def fit(directory: Path, framework: TinyFramework, **changes: float) -> tuple[Fit, RunData, Model]:
+    """Train run A under a changed recipe."""
+    data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
+    model = framework.build(SPEC)
+    framework.write_weights(model, initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, 0))
+    recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
+    clock = StepClock(framework.synchronise)
+    found = fit_model(framework, model, data, TASKS["binary"], SPEC, recipe, 0, clock, lambda event: None)
+    return found, data, model
+
+
+def test_the_weights_of_the_best_epoch_are_kept(directory: Path) -> None:
+    framework = Spoiling()
+    found, data, model = fit(directory, framework, epochs=3)
+    losses = found.history["val_loss"]
+    assert found.epoch == 1
+    assert losses[0] < min(losses[1], losses[2])
+    framework.write_weights(model, found.weights)
+    logits = framework.predict_logits(model, evaluation_batches(data.val, 4, SPEC))[: len(data.val), 0]
+    expected = binary_cross_entropy(logits, data.val.labels.astype(np.float64), data.val.weights)
+    assert len(set(data.val.weights)) == 2
+    assert losses[0] == pytest.approx(expected, rel=1e-6)
+    assert found.val_loss == losses[0]
+
+
+def test_labels_and_pixels_belong_together(directory: Path) -> None:
+    """The tiny strokes are easy: training on them tells new patients apart."""
+    found, data, model = fit(directory, TinyFramework(), epochs=30, learning_rate=2.0)
+    logits = TinyFramework().predict_logits(model, evaluation_batches(data.test, 4, SPEC))
+    assert found.history["val_score"].iloc[-1] == 1
+    assert auroc_score(data.test.labels, logits[: len(data.test), 0]) == 1
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------
+
+
+class Diverging(TinyFramework):
+    """The loss of step 2 of epoch 2 is not a number."""
+
+    def train_epoch(self, trainer: Model, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+        losses = super().train_epoch(trainer, batches)
+        if self.epochs_trained == 2:
+            losses[1:] = np.nan
+        return losses
+
+
+class Overflowing(TinyFramework):
+    """The last step of an epoch ruins the weights after its loss was taken."""
+
+    def train_epoch(self, trainer: Model, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+        losses = super().train_epoch(trainer, batches)
+        trainer["dense.bias"] = np.full(1, np.nan)
+        return losses
+
+
+@pytest.mark.parametrize(
+    ("framework", "message"),
+    [
+        (Diverging, "the training loss is nan at step 2 of epoch 2; lower the learning rate"),
+        (Overflowing, "the validation logits after epoch 1 are not finite; lower the learning rate"),
+    ],
+)
+def test_divergence_is_named_and_no_run_happened(
+    directory: Path, framework: type[TinyFramework], message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        carry_through(directory, A, framework())
+    assert read_run(directory, A) is None
+
+
+def test_run_json_is_written_last(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module, "write_predictions", fail)
+    with pytest.raises(OSError, match="No space left"):
+        carry_through(directory, A)
+    assert (run_directory(directory, A) / "model.safetensors").exists()
+    assert read_run(directory, A) is None
+    monkeypatch.undo()
+    monkeypatch.setitem(config.MODELS, "cnn", SPEC)
+    carry_through(directory, A)
+    assert document_of(directory, A)["status"] == "complete"
+
+
+def test_what_an_interrupted_run_left_is_cleared_and_a_finished_one_is_not(directory: Path) -> None:
+    folder = run_directory(directory, A)
+    folder.mkdir(parents=True)
+    for name in ("history.csv", "predictions.npz", ".run.json.abc.partial", "run.log"):
+        (folder / name).write_text("left behind")
+    clear_unfinished(folder)
+    assert [path.name for path in folder.iterdir()] == ["run.log"]
+    carry_through(directory, A)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(StudyError, match="holds a finished run; delete that folder to run it again"):
+        carry_through(directory, A)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_recorded_failure_is_read_as_one(directory: Path) -> None:
+    record_failure(directory, A, "no memory", "2026-01-01T00:00:00+00:00")
+    record = read_run(directory, A)
+    assert record is not None
+    assert not record.complete
+    assert record.document["reason"] == "no memory"
+    assert record.document["started"] <= record.document["finished"]
+    carry_through(directory, A)  # and may be tried again
+    assert document_of(directory, A)["status"] == "complete"

@@ -1,0 +1,211 @@
+"""Each stack alone, on the real command line: the other frameworks cannot even be found.
+
+Both train the same study on the same pictures; each then evaluates what the other trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.config import NOTICE, Phantom
+from common.data.phantom import write_phantom
+from common.engines import check_framework
+from common.errors import StudyError
+from common.results import RunRecord, read_study
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_SECONDS = 300
+FRAMEWORK = {"torch_impl": "torch", "keras_impl": "keras-tensorflow"}
+OTHERS = {"torch_impl": ["tensorflow", "keras", "jax", "jaxlib"], "keras_impl": ["torch", "jax", "jaxlib"]}
+PACKAGES = tuple(FRAMEWORK)
+
+# Python runs this at start; it hides packages as if they had never been installed, in every process that follows.
+HIDE = """
+import os, sys
+
+hidden = set(os.environ["HIDDEN_PACKAGES"].split(","))
+
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in hidden else self.finder.find_spec(name, path, target)
+
+    def find_distributions(self, *arguments, **options):
+        find = getattr(self.finder, "find_distributions", lambda *arguments, **options: ())
+        return (found for found in find(*arguments, **options) if found.metadata["Name"] not in hidden)
+
+
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
+"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One package with the other frameworks hidden."""
+
+    package: str
+    environment: dict[str, str]
+
+    def run(self, *arguments: str | Path, code: int = 0) -> str:
+        """What the command prints; it must end with the exit code and without a traceback."""
+        answer = subprocess.run(
+            [sys.executable, "-m", self.package, *map(str, arguments)],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
+        )
+        assert answer.returncode == code, answer.stdout + answer.stderr
+        assert "Traceback" not in answer.stderr, answer.stderr
+        return answer.stdout if code == 0 else answer.stderr
+
+
+def stack(package: str, folder: Path) -> Stack:
+    try:
+        check_framework(FRAMEWORK[package])
+    except StudyError as error:
+        pytest.skip(str(error))
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    hiding = {"PYTHONPATH": str(folder), "HIDDEN_PACKAGES": ",".join(OTHERS[package])}
+    return Stack(package, kept | hiding | {"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
+    folder = tmp_path_factory.mktemp("hiding")
+    return {package: stack(package, folder) for package in PACKAGES}
+
+
+@pytest.fixture(scope="module")
+def trained(stacks: dict[str, Stack], tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunRecord]:
+    """Package -> the one run that its `train` made."""
+    folder = tmp_path_factory.mktemp("alone")
+    write_phantom(folder / "data", Phantom(patients=8, slices_max=9, image_size=64), "binary")
+    records = {}
+    for package, alone in stacks.items():
+        options = [
+            "--data",
+            folder / "data",
+            "--epochs",
+            1,
+            "--batch-size",
+            16,
+            "--seeds",
+            1,
+            "--device",
+            "cpu",
+        ]
+        alone.run("train", *map(str, options), "--out", folder / package)
+        (records[package],) = read_study(folder / package).complete
+    return records
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_others_are_hidden(stacks: dict[str, Stack], package: str) -> None:
+    """The premise of this file: the hidden packages are nowhere, the own framework is."""
+    code = (
+        "import importlib.util, json, sys;"
+        "print(json.dumps([importlib.util.find_spec(name) is None for name in sys.argv[1:]]))"
+    )
+    own = FRAMEWORK[package].split("-")[-1]
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *OTHERS[package], own],
+        env=stacks[package].environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert json.loads(answer.stdout) == [True] * len(OTHERS[package]) + [False]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_info(stacks: dict[str, Stack], package: str) -> None:
+    facts = dict(line.split(None, 1) for line in stacks[package].run("info", "--device", "cpu").splitlines())
+    assert facts["framework"].startswith({"torch_impl": "PyTorch ", "keras_impl": "Keras "}[package])
+    assert facts["device"] == "cpu"
+    assert facts["models"].startswith(
+        "cnn (4,287,809 parameters)"
+    )  # by hand: 896 + 18,496 + 73,856 + 4,194,432 + 129
+    assert facts["notice"] == NOTICE
+
+
+def test_both_trained_the_same_study(trained: dict[str, RunRecord]) -> None:
+    one, other = (record.document for record in trained.values())
+    assert [one["run"]["framework"], other["run"]["framework"]] == list(FRAMEWORK.values())
+    for part in ("data", "batches"):
+        assert one[part] == other[part]
+    assert one["weights"]["initial_sha256"] == other["weights"]["initial_sha256"]
+    assert one["weights"]["final_sha256"] != other["weights"]["final_sha256"]  # each drew its own dropout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_checkpoint_of_one_gives_the_same_probabilities_in_the_other(
+    stacks: dict[str, Stack], trained: dict[str, RunRecord], tmp_path: Path, package: str
+) -> None:
+    trainer = next(other for other in PACKAGES if other != package)
+    record = trained[trainer]
+    study = record.directory.parents[5]
+    out = tmp_path / "scores.csv"
+    printed = stacks[package].run(
+        "evaluate", record.directory / "model.safetensors", "--study", study, "--out", out, "--device", "cpu"
+    )
+    found = pd.read_csv(out, dtype={"id": str, "patient": str})
+    test = record.predictions().of("test")
+    assert found["id"].tolist() == test.sample_id.tolist()
+    assert found["patient"].tolist() == test.patient.tolist()
+    np.testing.assert_array_equal(found["y_true"], test.y_true)
+    np.testing.assert_allclose(found["y_score"], test.y_score, rtol=0, atol=1e-5)
+    assert np.ptp(test.y_score) > 1e-3  # equal constants would say nothing
+    assert f"{len(found)} slices" in printed
+    assert NOTICE in printed
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_predict_reads_the_files_themselves_and_names_a_bad_one(
+    stacks: dict[str, Stack], trained: dict[str, RunRecord], tmp_path: Path, package: str
+) -> None:
+    record = trained[package]
+    test = record.predictions().of("test")
+    study = record.directory.parents[5]
+    samples = read_study(study).samples().set_index("id")
+    pictures = [str(study / path) for path in samples.loc[test.sample_id[:5], "path"]]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(pictures[0]).read_bytes()[:2000])
+    out = tmp_path / "scores.csv"
+    options = ["--checkpoint", record.directory / "model.safetensors", "--device", "cpu", "--out", out]
+    stacks[package].run("predict", *pictures[:2], broken, *pictures[2:], *options, code=1)
+    found = pd.read_csv(out)
+    assert found["path"].tolist() == [*pictures[:2], str(broken), *pictures[2:]]
+    readable = found.drop(index=2)
+    np.testing.assert_allclose(readable["y_score"], test.y_score[:5], rtol=0, atol=1e-5)
+    threshold = record.document["threshold"]["value"]
+    np.testing.assert_array_equal(readable["y_pred"], readable["y_score"] >= threshold)
+    assert np.isnan(found.loc[2, "y_score"])
+    assert str(broken) in found.loc[2, "error"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_is_no_checkpoint_is_one_sentence(
+    stacks: dict[str, Stack], tmp_path: Path, package: str
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"not a checkpoint")
+    said = stacks[package].run("evaluate", tmp_path / "model.safetensors", "--data", tmp_path, code=2)
+    (line,) = [line for line in said.splitlines() if line.startswith(f"{package}: ")]
+    assert "model.safetensors is no safetensors file" in line

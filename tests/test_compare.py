@@ -1,0 +1,427 @@
+"""The command line of `compare.py` on a small real study: what it writes, that it goes on, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import compare
+from common.config import FRAMEWORKS, NOTICE, Phantom
+from common.data.phantom import write_phantom
+from common.engines import check_framework
+from common.errors import StudyError
+from common.random_numbers import generator
+from common.results import RunRecord, StudyRecord, read_study
+
+ROOT = Path(__file__).resolve().parents[1]
+BOTH = ("torch", "keras-tensorflow")
+SMALL = ("--epochs", "1", "--batch-size", "16", "--device", "cpu", "--threads", "1")
+TIMEOUT_SECONDS = 300
+END_SECONDS = 20  # within which an orphaned worker must have gone
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "compare.py"), *map(str, arguments)]
+
+
+def run(
+    *arguments: object, prefix: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*prefix, *command(*arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def times(directory: Path) -> dict[str, int]:
+    """Every file below and when it was written, in nanoseconds."""
+    return {
+        str(path.relative_to(directory)): path.stat().st_mtime_ns
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def partial_files(directory: Path) -> list[Path]:
+    return list(directory.rglob("*.partial"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten drawn patients in the two-class layout, and two files that are no pictures."""
+    folder = tmp_path_factory.mktemp("pictures") / "heads"
+    write_phantom(folder, Phantom(patients=10, slices_max=9, image_size=64), "binary")
+    whole = sorted(folder.rglob("*.jpg"))[0]
+    (whole.parent / "900 (1).jpg").write_bytes(whole.read_bytes()[:3000])
+    (whole.parent / "900 (2).jpg").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _both_installed() -> None:
+    for name in BOTH:
+        try:
+            check_framework(name)
+        except StudyError as error:
+            pytest.skip(str(error))
+
+
+# --- a study ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyRecord, str]:
+    """A finished study of one seed, and what it printed."""
+    directory = tmp_path_factory.mktemp("results") / "small"
+    answer = run("study", "--data", data, "--seeds", 1, *SMALL, "--out", directory)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stderr == ""
+    return read_study(directory), answer.stdout
+
+
+def test_a_study_writes_what_was_promised(first: tuple[StudyRecord, str]) -> None:
+    record, _ = first
+    for name in ("study.json", "data/samples.csv", "data/split.csv", "data/audit.json"):
+        assert (record.directory / name).stat().st_size > 0
+    for name in ("report.html", "report.md", "summary.json"):
+        assert (record.directory / name).stat().st_size > 0
+    assert list((record.directory / "tables").glob("*.csv"))
+    assert list((record.directory / "figures").glob("*.svg"))
+    assert [found.run.framework for found in record.complete] == list(BOTH)
+    for found in record.complete:
+        names = {path.name for path in found.directory.iterdir()}
+        assert names == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "run.log"}
+        assert (
+            found.directory
+            == record.directory / "runs/binary/cnn" / found.run.framework / "aligned/seed0-fold0"
+        )
+    assert partial_files(record.directory) == []
+    summary = json.loads((record.directory / "summary.json").read_text(encoding="utf-8"))
+    assert {
+        "aligned/binary/cnn/torch/auroc_score",
+        "aligned/binary/cnn/keras-tensorflow/auroc_score",
+    } <= summary.keys()
+
+
+def test_both_frameworks_received_the_same(first: tuple[StudyRecord, str]) -> None:
+    one, other = (found.document for found in first[0].complete)
+    assert one["batches"] == other["batches"]
+    assert one["data"] == other["data"]
+    assert one["weights"]["initial_sha256"] == other["weights"]["initial_sha256"]
+    assert one["weights"]["parameters"] == other["weights"]["parameters"]
+    for name in ("spec", "recipe", "threads", "precision", "device"):
+        assert one[name] == other[name]
+    left, right = (found.predictions() for found in first[0].complete)
+    np.testing.assert_array_equal(left.sample_id, right.sample_id)
+    np.testing.assert_array_equal(left.y_true, right.y_true)
+
+
+def test_unreadable_pictures_are_left_out_and_listed(first: tuple[StudyRecord, str]) -> None:
+    record, printed = first
+    audit = record.audit()
+    assert sorted(Path(row["path"]).name for row in audit["unreadable"]) == ["900 (1).jpg", "900 (2).jpg"]
+    assert audit["used"] == audit["found"] - 2 == len(record.samples())
+    for name in ("900 (1).jpg", "900 (2).jpg"):
+        (line,) = [line for line in printed.splitlines() if name in line]
+        assert line.startswith("left out: ")
+    assert NOTICE in printed
+
+
+def test_a_study_goes_on_where_it_stopped(first: tuple[StudyRecord, str], data: Path, tmp_path: Path) -> None:
+    """The same again trains nothing; one seed more trains that seed; a smaller grid forgets nothing."""
+    directory = tmp_path / "small"
+    shutil.copytree(first[0].directory, directory)  # keeps the times
+    before = times(directory / "runs")
+    asked = ("study", "--data", data, *SMALL, "--frameworks", "torch", "--out", directory)
+    again = run(*asked, "--seeds", 1)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 1 runs are finished already and kept" in again.stdout
+    assert times(directory / "runs") == before
+    assert read_study(directory).study.frameworks == BOTH
+
+    grown = run(*asked, "--seeds", 2)
+    assert grown.returncode == 0, grown.stderr
+    after = times(directory / "runs")
+    assert {name: after[name] for name in before} == before
+    added = {str(Path(name).parent) for name in after.keys() - before.keys()}
+    assert added == {"binary/cnn/torch/aligned/seed1-fold0"}
+    one, other = (
+        found.document for found in read_study(directory).complete if found.run.framework == "torch"
+    )
+    assert one["weights"]["initial_sha256"] != other["weights"]["initial_sha256"]
+    assert one["batches"]["sha256"] != other["batches"]["sha256"]
+    assert one["data"]["split_sha256"] == other["data"]["split_sha256"]
+
+
+# --- kill ---------------------------------------------------------------------------------------------------------
+
+
+def workers_of(directory: Path) -> list[int]:
+    """Ids of the worker processes of a study that live."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = status.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if str(directory) in words and "--supervised" in words:
+            found.append(int(status.parent.name))
+    return found
+
+
+def wait_for(condition: object, seconds: float, what: str) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < limit, f"{what} did not come in {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="worker processes are found in /proc")
+def test_a_killed_study_goes_on_and_ends_as_if_undisturbed(
+    first: tuple[StudyRecord, str], data: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "killed"
+    asked = ("study", "--data", data, "--seeds", 1, *SMALL, "--out", directory)
+    runs = [directory / "runs" / found.run.path for found in first[0].complete]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command(*asked),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    # The driver alone: its worker must notice and end
+    driver = start()
+    try:
+        wait_for((runs[1] / "run.log").exists, TIMEOUT_SECONDS, "the second run")
+        wait_for(lambda: workers_of(directory), END_SECONDS, "its worker")
+        (worker,) = workers_of(directory)
+    finally:
+        driver.kill()
+        driver.wait()
+    wait_for(lambda: worker not in workers_of(directory), END_SECONDS, "the orphan's end")
+    assert (runs[0] / "run.json").exists()
+    assert not (runs[1] / "run.json").exists()
+    finished = times(runs[0])
+
+    # The whole process group, in the middle of the run that was missing; what a killed write leaves is planted
+    driver = start()
+    try:
+        wait_for(lambda: workers_of(directory), TIMEOUT_SECONDS, "the worker")
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    wait_for(lambda: not workers_of(directory), END_SECONDS, "the workers' end")
+    (runs[1] / ".model.safetensors.xyz.partial").write_bytes(b"half")
+    (runs[1] / "history.csv").write_text("half", encoding="utf-8")
+    assert len(read_study(directory).runs) == 1
+
+    answer = run(*asked)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "1 of 2 runs are finished already and kept" in answer.stdout
+    assert times(runs[0]) == finished
+    assert partial_files(directory / "runs") == []
+    for found, undisturbed in zip(read_study(directory).complete, first[0].complete, strict=True):
+        assert_equal_runs(found, undisturbed)
+
+
+def assert_equal_runs(one: RunRecord, other: RunRecord) -> None:
+    for name in ("weights", "batches", "data", "choice", "threshold"):
+        assert one.document[name] == other.document[name], name
+    np.testing.assert_array_equal(one.predictions().y_score, other.predictions().y_score)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+def assert_one_sentence(stderr: str, *fragments: str) -> None:
+    (line,) = stderr.splitlines()
+    assert line.startswith("compare.py: ")
+    assert len(line) < 500
+    for fragment in fragments:
+        assert fragment in line
+
+
+def write_slices(folder: Path, names: list[str]) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), generator("compare", name).integers(0, 255, (64, 64)).astype(np.uint8))
+    return folder
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def one_class(folder: Path) -> None:
+    write_slices(folder, [f"Stroke/{patient} (1).png" for patient in range(8)])
+
+
+def two_images(folder: Path) -> None:
+    write_slices(folder, ["Normal/1 (1).png", "Stroke/2 (1).png"])
+
+
+def nothing_readable(folder: Path) -> None:
+    for patient in range(4):
+        path = folder / ("Stroke" if patient % 2 else "Normal") / f"{patient} (1).jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no picture")
+
+
+def missing(folder: Path) -> None:
+    del folder
+
+
+def a_file(folder: Path) -> None:
+    folder.write_text("no folder", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("make", "fragments"),
+    [
+        (empty, ["given"]),
+        (one_class, ["given lacks a class", "Normal/ is missing"]),
+        (two_images, ["patient"]),
+        (nothing_readable, ["none of the 4 pictures can be read"]),
+        (missing, ["given", "does not exist"]),
+        (a_file, ["given"]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_bad_data_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: object, fragments: list[str]
+) -> None:
+    make(tmp_path / "given")  # type: ignore[operator]
+    code = compare.main(["--data", str(tmp_path / "given"), *SMALL, "--out", str(tmp_path / "out")])
+    assert code == 2
+    assert_one_sentence(capsys.readouterr().err, *fragments)
+    assert not (tmp_path / "out" / "study.json").exists()
+
+
+def test_an_unknown_layout_is_shown_beside_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_slices(tmp_path / "given", [f"scans/{number}.png" for number in range(8)])
+    assert compare.main(["--data", str(tmp_path / "given"), *SMALL, "--out", str(tmp_path / "out")]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == f"compare.py: {tmp_path / 'given'} fits no known layout."
+    assert any("scans" in line for line in rest)  # what was found
+    assert any("Normal/ and Stroke/" in line for line in rest)  # what was expected
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        (["--frameworks", "theano"], ["theano", *FRAMEWORKS]),
+        (["--seeds", "0"], ["--seeds", "'0'"]),
+        (["--sedes", "2"], ["--sedes"]),
+    ],
+)
+def test_bad_options_are_refused(
+    capsys: pytest.CaptureFixture[str], options: list[str], fragments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        compare.main(options)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for fragment in fragments:
+        assert fragment in line
+
+
+def test_another_study_in_the_same_folder_is_refused(
+    first: tuple[StudyRecord, str], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = first[0].directory
+    before = times(directory)
+    options = [*SMALL, "--epochs", "2", "--seeds", "1", "--out", str(directory)]
+    assert compare.main(["--data", str(data), *options]) == 2
+    assert_one_sentence(capsys.readouterr().err, str(directory), "recipes", "choose another --out")
+    assert times(directory) == before
+
+
+def test_a_missing_framework_is_named(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common import engines
+
+    find_spec = engines.importlib.util.find_spec
+    monkeypatch.setattr(
+        engines.importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
+    )
+    assert compare.main(["--data", str(data), *SMALL, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert_one_sentence(
+        said, "'keras-tensorflow' needs the package tensorflow", "pip install -r keras_impl/requirements.txt"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main(["report", str(tmp_path)]) == 2
+    assert_one_sentence(capsys.readouterr().err, "study.json")
+
+
+# --- disks --------------------------------------------------------------------------------------------------------
+
+
+def mounted(folder: Path, options: str) -> tuple[str, ...]:
+    """Words before a command that give it a small file system of its own on `folder`; it goes when the command ends."""
+    folder.mkdir()
+    prefix = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"',
+        str(folder),
+    )
+    possible = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, check=False)
+    if not possible or possible.returncode != 0:
+        pytest.skip("this user cannot mount a file system")
+    return prefix
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path, data: Path) -> None:
+    prefix = mounted(tmp_path / "disk", "ro")
+    answer = run("--data", data, *SMALL, "--out", tmp_path / "disk" / "out", prefix=prefix)
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert_one_sentence(answer.stderr, str(tmp_path / "disk" / "out"), "Read-only file system", "--out")
+
+
+def test_a_disk_that_is_full_before_training_is_named(tmp_path: Path, data: Path) -> None:
+    prefix = mounted(tmp_path / "disk", "size=256k")  # the pictures need more
+    answer = run("--data", data, *SMALL, "--out", tmp_path / "disk" / "out", prefix=prefix)
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    assert_one_sentence(answer.stderr, str(tmp_path / "disk" / "out"), "No space left on device", "--out")
+
+
+def test_a_disk_that_fills_up_in_training_fails_the_run_with_its_reason(tmp_path: Path, data: Path) -> None:
+    prefix = mounted(tmp_path / "disk", "size=12m")  # room for the pictures, not for a checkpoint of 16 MiB
+    options = ("--seeds", 1, "--frameworks", "torch", *SMALL, "--out", tmp_path / "disk" / "out")
+    answer = run("--data", data, *options, prefix=prefix)
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    assert answer.stderr == ""
+    (line,) = [
+        line for line in answer.stdout.splitlines() if line.startswith("failed: torch, seed 0, fold 0: ")
+    ]
+    assert "No space left on device" in line
