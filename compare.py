@@ -23,7 +23,7 @@ from common import measure
 from common.config import FRAMEWORKS, NOTICE
 from common.engines import INSTALL, PACKAGES, check_framework, module_of, visible_gpus, worker_environment
 from common.errors import StudyError
-from common.options import Parser, add_study_options, directory_of, study_of
+from common.options import Parser, add_study_options, directory_of, run_guarded, study_of
 from common.study import carry_out, report_study
 
 DEFAULT_FRAMEWORKS = ("torch", "keras-tensorflow")
@@ -38,23 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.insert(0, "study")  # the main job needs no word
     arguments = _parser().parse_args(words)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        return arguments.command(arguments, console)
-    except StudyError as error:
-        print(f"compare.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
-        print(
-            f"compare.py: {error.filename or 'a file'} cannot be written or read: {error.strerror}",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "compare.py: stopped; finished runs are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+    return run_guarded("compare.py", lambda: arguments.command(arguments, console))
 
 
 def _parser() -> argparse.ArgumentParser:

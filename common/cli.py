@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from common.errors import StudyError
 from common.framework import Framework, Settings
 from common.inference import Classifier, load_classifier, score_part, score_pictures
 from common.metrics.classification import TITLE, classification_scores, patient_table
-from common.options import Parser, add_study_options, directory_of, study_of
+from common.options import Parser, add_study_options, directory_of, run_guarded, study_of
 from common.progress import GridProgress
 from common.results import read_run, read_study, write_csv
 from common.run import execute
@@ -39,23 +38,7 @@ def main(framework: Framework, package: str, argv: Sequence[str] | None = None) 
     """Run one command; returns the exit code: 0, 1 where a run or a picture failed, 2 for a StudyError."""
     arguments = _parser(framework, package).parse_args(argv)
     console = Console(highlight=False, soft_wrap=True)
-    try:
-        return arguments.command(framework, arguments, console)
-    except StudyError as error:
-        print(f"{package}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
-        print(
-            f"{package}: {error.filename or 'a file'} cannot be written or read: {error.strerror}",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print(
-            f"{package}: stopped; finished runs are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+    return run_guarded(package, lambda: arguments.command(framework, arguments, console))
 
 
 def _parser(framework: Framework, package: str) -> argparse.ArgumentParser:

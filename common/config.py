@@ -62,13 +62,15 @@ class CnnSpec:
     name: str = "cnn"
     image_size: int = 128  # px; input is (N, image_size, image_size, channels)
     channels: int = 3  # RGB as in the public project; the grey slice is repeated
-    features: tuple[int, ...] = (32, 64, 128)  # one 3x3 convolution, ReLU and 2x2 max-pool each
+    features: tuple[int, ...] = (16, 32, 64, 128)  # one 3x3 convolution, ReLU and 2x2 max-pool each
     kernel_size: int = 3
     hidden: int = 128  # units of the fully connected layer
-    dropout: float = 0.5  # before each fully connected layer
+    dropout: float = (
+        0.3  # before the last layer; on the flattened maps too it keeps so plain a net from learning
+    )
     outputs: int = 1  # logits
-    pixel_mean: float = 0.5  # (x / 255 - mean) / std
-    pixel_std: float = 0.5
+    pixel_mean: float = 0.2  # (x / 255 - mean) / std; about those of a head in the brain window, air included
+    pixel_std: float = 0.3
 
 
 ModelSpec = CnnSpec
@@ -95,7 +97,7 @@ class Recipe:
     """How a model is trained. One recipe serves every framework; none of its numbers is left to a default."""
 
     epochs: int
-    batch_size: int = 32
+    batch_size: int = 16
     learning_rate: float = 1e-3  # peak of the schedule
     warmup_fraction: float = 0.1  # of all steps, linear from 0
     final_learning_rate_fraction: float = 0.01  # the cosine ends here
@@ -130,7 +132,7 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "quick": Profile("quick", seeds=2, folds=1, epochs={"binary": 8}, phantom=Phantom(patients=60)),
+    "quick": Profile("quick", seeds=2, folds=1, epochs={"binary": 8}, phantom=Phantom(patients=90)),
     "standard": Profile("standard", seeds=3, folds=1, epochs={"binary": 15}, phantom=Phantom(patients=150)),
     "full": Profile("full", seeds=5, folds=5, epochs={"binary": 30}, phantom=Phantom(patients=300)),
 }

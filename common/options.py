@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import config
@@ -16,6 +17,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def run_guarded(program: str, command: Callable[[], int]) -> int:
+    """The command's exit code; for a fault the user can mend, one sentence on stderr and 2; 130 when interrupted."""
+    try:
+        return command()
+    except StudyError as error:
+        reason, code = str(error), 2
+    except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
+        reason, code = f"{error.filename or 'a file'} cannot be written or read: {error.strerror or error}", 2
+    except KeyboardInterrupt:
+        reason, code = "stopped; finished runs are kept, the same command goes on from there", 130
+    print(f"{program}: {reason}", file=sys.stderr)
+    return code
 
 
 def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str] | None) -> None:

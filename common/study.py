@@ -23,7 +23,6 @@ from common.data.splits import split_table
 from common.engines import check_framework, run_locally
 from common.errors import StudyError
 from common.progress import CountProgress, GridProgress
-from common.report import terminal_summary, write_report
 from common.results import (
     FORMAT,
     RunRecord,
@@ -38,7 +37,9 @@ from common.run import utc_now
 FIXED = (
     "data",
     "profile",
+    "patients",
     "lane",
+    "device",
     "folds",
     "split_seed",
     "precision",
@@ -70,7 +71,8 @@ def prepare_study(
         digest = samples_digest(readable)
         if earlier and earlier["samples_sha256"] != digest:
             raise StudyError(
-                f"the data in {list(study.data) or 'the phantom'} differ from those of the study in {directory}; choose another --out"
+                f"the data in {list(study.data) or 'the phantom'} differ from those of the study in {directory}; "
+                "choose another --out"
             )
         splits = [
             split_table(readable, TASKS[task], study.folds, study.split_seed).assign(task=task)
@@ -144,6 +146,11 @@ def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord
 
 def report_study(directory: Path, console: Console) -> None:
     """Write the report from the study's files and show its summary on the console."""
+    from common.report import (  # here: workers import this module, not Matplotlib
+        terminal_summary,
+        write_report,
+    )
+
     path = write_report(directory, _slice_reader(read_study(directory)))
     console.print(terminal_summary(directory))
     console.print(f"report: {path}", markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from common.random_numbers import generator
 from common.results import write_atomically
 
 HEADER_KEY = "checkpoint"  # of the safetensors metadata; holds one JSON object
+HEAD = "head"  # the layer that gives the logits
 TRUNCATION = 2.0  # standard deviations
 TRUNCATED_STD = (
     0.87962566103423978  # of a standard normal cut at 2 sigma; dividing by it restores the variance
@@ -33,13 +34,17 @@ TRUNCATED_STD = (
 def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
     """Starting weights of a model, float32, each tensor drawn under its own name.
 
-    Kernels: normal cut at 2 sigma with variance 2 / fan_in (He et al. 2015, eq. 10). Scales and running variances 1,
-    biases and running means 0. Drawn in float64 and rounded once, so that every precision starts from equal numbers.
+    Kernels: normal cut at 2 sigma with variance 2 / fan_in (He et al. 2015, eq. 10), but 0 in the last layer (`head`):
+    training then starts from a loss of log 2, not from the dropout noise of random logits, which pushes so plain a
+    network as the CNN into silence. Scales and running variances 1, biases and running means 0. Drawn in float64 and
+    rounded once, so that every precision starts from equal numbers.
     """
     return {name: _initial_tensor(name, shape, seed) for name, shape in shapes.items()}
 
 
 def _initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Array:
+    if name == f"{HEAD}.weight":
+        return np.zeros(shape, dtype=np.float32)
     if len(shape) >= 2:
         fan_in = math.prod(shape[1:])
         normal = _truncated_normal(math.prod(shape), "weights", seed, name)

@@ -22,10 +22,9 @@ class Cnn(keras.Model):
             layers.convolution(inputs, outputs, spec.kernel_size, name=f"convolutions.{stage}")
             for stage, (inputs, outputs) in enumerate(pairwise(widths))
         ]
-        self.dropout1 = layers.dropout(spec.dropout, name="dropout1")
-        self.dense1 = layers.dense(side * side * widths[-1], spec.hidden, name="dense1")
-        self.dropout2 = layers.dropout(spec.dropout, name="dropout2")
-        self.dense2 = layers.dense(spec.hidden, spec.outputs, name="dense2")
+        self.hidden = layers.dense(side * side * widths[-1], spec.hidden, name="hidden")
+        self.dropout = layers.dropout(spec.dropout, name="dropout")
+        self.head = layers.dense(spec.hidden, spec.outputs, name="head")
 
     def call(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         # Keras tells a model that it is in training only where `call` has this parameter
@@ -33,5 +32,5 @@ class Cnn(keras.Model):
         for convolution in self.convolutions:
             x = layers.max_pool(layers.relu(convolution(x)))  # (N, S, S, F) -> (N, S/2, S/2, F')
         x = layers.flatten(x)  # (N, side * side * F)
-        x = layers.relu(self.dense1(self.dropout1(x, training=training)))  # (N, hidden)
-        return self.dense2(self.dropout2(x, training=training))  # (N, outputs)
+        x = layers.relu(self.hidden(x))  # (N, hidden)
+        return self.head(self.dropout(x, training=training))  # (N, outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -326,7 +327,7 @@ def test_an_unknown_layout_is_shown_beside_the_known_ones(
     assert first == f"compare.py: {tmp_path / 'given'} fits no known layout."
     assert any("scans" in line for line in rest)  # what was found
     assert any("Normal/ and Stroke/" in line for line in rest)  # what was expected
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "study.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -362,11 +363,9 @@ def test_another_study_in_the_same_folder_is_refused(
 def test_a_missing_framework_is_named(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from common import engines
-
-    find_spec = engines.importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        engines.importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
+        importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name)
     )
     assert compare.main(["--data", str(data), *SMALL, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
@@ -415,8 +414,13 @@ def test_a_disk_that_is_full_before_training_is_named(tmp_path: Path, data: Path
     assert_one_sentence(answer.stderr, str(tmp_path / "disk" / "out"), "No space left on device", "--out")
 
 
-def test_a_disk_that_fills_up_in_training_fails_the_run_with_its_reason(tmp_path: Path, data: Path) -> None:
-    prefix = mounted(tmp_path / "disk", "size=12m")  # room for the pictures, not for a checkpoint of 16 MiB
+def test_a_disk_that_fills_up_in_training_fails_the_run_with_its_reason(
+    first: tuple[StudyRecord, str], tmp_path: Path, data: Path
+) -> None:
+    study = first[0].directory
+    prepared = sum(path.stat().st_size for path in (study / "data").rglob("*") if path.is_file())
+    checkpoint = (first[0].complete[0].directory / "model.safetensors").stat().st_size
+    prefix = mounted(tmp_path / "disk", f"size={(prepared + checkpoint // 2) // 1024}k")
     options = ("--seeds", 1, "--frameworks", "torch", *SMALL, "--out", tmp_path / "disk" / "out")
     answer = run("--data", data, *options, prefix=prefix)
     assert answer.returncode == 1, answer.stdout + answer.stderr

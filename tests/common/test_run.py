@@ -297,5 +297,7 @@ def test_a_recorded_failure_is_read_as_one(directory: Path) -> None:
     assert not record.complete
     assert record.document["reason"] == "no memory"
     assert record.document["started"] <= record.document["finished"]
-    carry_through(directory, A)  # and may be tried again
+    clear_unfinished(record.directory)  # a new try begins without it
+    assert read_run(directory, A) is None
+    carry_through(directory, A)
     assert document_of(directory, A)["status"] == "complete"

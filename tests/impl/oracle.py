@@ -37,25 +37,25 @@ def cnn_logits(spec: CnnSpec, weights: Weights, images: Array) -> Array:
         kernel, bias = (weights[f"convolutions.{stage}.{kind}"] for kind in ("weight", "bias"))
         x = max_pool(np.maximum(convolve(x, kernel, bias), 0))
     x = x.reshape(len(x), -1)  # (N, H, W, F) -> (N, H * W * F)
-    x = np.maximum(x @ weights["dense1.weight"].T + weights["dense1.bias"], 0)
-    return x @ weights["dense2.weight"].T + weights["dense2.bias"]
+    x = np.maximum(x @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+    return x @ weights["head.weight"].T + weights["head.bias"]
 
 
 def perceptron_gradients(weights: Weights, batch: Batch) -> tuple[float, dict[str, Array]]:
     """Loss and gradients of the CNN without a convolution: flatten, dense, ReLU, dense."""
     x = batch.images.reshape(len(batch.images), -1).astype(np.float64)
-    before = x @ weights["dense1.weight"].T + weights["dense1.bias"]  # (N, hidden)
+    before = x @ weights["hidden.weight"].T + weights["hidden.bias"]  # (N, hidden)
     hidden = np.maximum(before, 0)
-    logits = (hidden @ weights["dense2.weight"].T + weights["dense2.bias"])[:, 0]
+    logits = (hidden @ weights["head.weight"].T + weights["head.bias"])[:, 0]
     share = batch.weights.astype(np.float64) / batch.weights.sum(dtype=np.float64)
     losses = np.logaddexp(0, logits) - logits * batch.labels
     d_logits = (share * (sigmoid(logits) - batch.labels))[:, None]  # (N, 1)
-    d_before = d_logits @ weights["dense2.weight"] * (before > 0)
+    d_before = d_logits @ weights["head.weight"] * (before > 0)
     gradients = {
-        "dense1.weight": d_before.T @ x,
-        "dense1.bias": d_before.sum(axis=0),
-        "dense2.weight": d_logits.T @ hidden,
-        "dense2.bias": d_logits.sum(axis=0),
+        "hidden.weight": d_before.T @ x,
+        "hidden.bias": d_before.sum(axis=0),
+        "head.weight": d_logits.T @ hidden,
+        "head.bias": d_logits.sum(axis=0),
     }
     return float(np.sum(share * losses)), gradients
 

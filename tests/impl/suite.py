@@ -22,7 +22,6 @@ from common.errors import StudyError
 from common.framework import Batch, Framework, Settings
 from common.losses import binary_cross_entropy
 from common.random_numbers import generator
-from common.weights import initial_weights
 
 # Keras's own where it reads a variable; every other warning is an error
 pytestmark = pytest.mark.filterwarnings(
@@ -59,16 +58,17 @@ def draw(*shape: int, key: str = "values") -> np.ndarray:
     return generator("suite", key).standard_normal(shape)
 
 
-def started(spec: CnnSpec, seed: int = 3) -> tuple[Any, dict[str, np.ndarray]]:
-    """A model with known weights, biases among them not 0, and those weights."""
+def draw_weights(shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Kernels that keep the variance of what they pass on, small biases."""
+    scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+    return (scale * draw(*shape, key=name)).astype(np.float32)
+
+
+def started(spec: CnnSpec) -> tuple[Any, dict[str, np.ndarray]]:
+    """A model with known weights, none of them 0, and those weights."""
     model = impl.build(spec)
     shapes = {name: array.shape for name, array in impl.read_weights(model).items()}
-    weights = initial_weights(shapes, seed)
-    weights |= {
-        name: (0.1 * draw(*array.shape, key=name)).astype(np.float32)
-        for name, array in weights.items()
-        if array.ndim == 1
-    }
+    weights = {name: draw_weights(shape, name) for name, shape in shapes.items()}
     impl.write_weights(model, weights)
     return model, weights
 
@@ -251,13 +251,13 @@ def test_a_second_epoch_goes_on_with_the_optimizer_and_a_new_trainer_begins_anew
         impl.train_epoch(trainer, iter(half))
         impl.predict_logits(model, [half[0][0]])  # judging an epoch must not disturb the next
     np.testing.assert_allclose(
-        impl.read_weights(model)["dense1.weight"], expected["dense1.weight"], atol=EXACT
+        impl.read_weights(model)["hidden.weight"], expected["hidden.weight"], atol=EXACT
     )
 
     model, _ = started(PERCEPTRON)
     for half in (pairs[:2], pairs[2:]):
         impl.train_epoch(impl.create_trainer(model, RECIPE), half)
-    assert np.abs(impl.read_weights(model)["dense1.weight"] - expected["dense1.weight"]).max() > 1e-4
+    assert np.abs(impl.read_weights(model)["hidden.weight"] - expected["hidden.weight"]).max() > 1e-4
 
 
 def test_training_drops_and_evaluation_does_not() -> None:
@@ -335,10 +335,10 @@ def test_weights_have_the_names_and_layout_of_pytorch() -> None:
         "convolutions.0.bias": (4,),
         "convolutions.1.weight": (6, 4, 3, 3),
         "convolutions.1.bias": (6,),
-        "dense1.weight": (10, 4 * 4 * 6),  # (out, in)
-        "dense1.bias": (10,),
-        "dense2.weight": (1, 10),
-        "dense2.bias": (1,),
+        "hidden.weight": (10, 4 * 4 * 6),  # (out, in)
+        "hidden.bias": (10,),
+        "head.weight": (1, 10),
+        "head.bias": (1,),
     }
 
 
@@ -356,24 +356,24 @@ def test_weights_come_back_as_written_and_as_copies() -> None:
 
 def weights_with(change: str) -> Iterator[tuple[str, np.ndarray]]:
     for name, array in impl.read_weights(impl.build(SPEC)).items():
-        if name == "dense1.weight" and change != "nothing":
+        if name == "hidden.weight" and change != "nothing":
             if change == "renamed":
-                yield "dense9.weight", array
+                yield "other.weight", array
             elif change == "transposed":
                 yield name, array.T
             continue
         yield name, array
     if change == "surplus":
-        yield from (("dense1.weight", np.zeros((10, 96))), ("extra.bias", np.zeros(3)))
+        yield from (("hidden.weight", np.zeros((10, 96))), ("extra.bias", np.zeros(3)))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("missing", r"missing \['dense1.weight'\], surplus \[\]"),
-        ("renamed", r"missing \['dense1.weight'\], surplus \['dense9.weight'\]"),
+        ("missing", r"missing \['hidden.weight'\], surplus \[\]"),
+        ("renamed", r"missing \['hidden.weight'\], surplus \['other.weight'\]"),
         ("surplus", r"missing \[\], surplus \['extra.bias'\]"),
-        ("transposed", r"'dense1.weight' has shape \(96, 10\); the model needs \(10, 96\)"),
+        ("transposed", r"'hidden.weight' has shape \(96, 10\); the model needs \(10, 96\)"),
     ],
 )
 def test_weights_of_another_model_are_refused_and_change_nothing(change: str, message: str) -> None:

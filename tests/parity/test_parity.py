@@ -27,10 +27,10 @@ FLOAT32_FORWARD = 1e-5
 
 # fault -> what must show it
 FAULTS = {
-    "epsilon_before_correction": {"losses", "logits", "dense1.weight"},
-    "decayed_biases": {"losses", "logits", "dense1.bias"},
-    "channels_first_flatten": {"forward", "losses", "logits", "dense1.weight"},
-    "unweighted_classes": {"losses", "logits", "dense2.bias"},
+    "epsilon_before_correction": {"losses", "logits", "hidden.weight"},
+    "decayed_biases": {"losses", "logits", "hidden.bias"},
+    "channels_first_flatten": {"forward", "losses", "logits", "hidden.weight"},
+    "unweighted_classes": {"losses", "logits", "head.bias"},
     "rate_of_the_step_before": {"losses", "logits", "convolutions.0.weight"},
     "running_mean_loss": {"losses"},
 }

@@ -21,7 +21,6 @@ from common.engines import module_of
 from common.framework import Batch, Framework, Settings
 from common.random_numbers import generator
 from common.schedule import learning_rate
-from common.weights import initial_weights
 
 STEPS = 20
 SPEC = CnnSpec(image_size=32, features=(8, 16), hidden=24, dropout=0.0)  # draws of dropout cannot be shared
@@ -47,12 +46,21 @@ def make_pairs() -> list[tuple[Batch, float]]:
     return pairs
 
 
+def draw_weights(shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Kernels that keep the variance of what they pass on, the last layer's too; biases 0."""
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    return (np.sqrt(2 / np.prod(shape[1:])) * generator("parity", name).standard_normal(shape)).astype(
+        np.float32
+    )
+
+
 def follow(impl: Framework, precision: str) -> dict[str, np.ndarray]:
     """`forward` logits before training, `losses` of the steps, `logits` after, and every weight under its name."""
     impl.configure(Settings("cpu", precision, threads=1))
     model = impl.build(SPEC)
     shapes = {name: array.shape for name, array in impl.read_weights(model).items()}
-    impl.write_weights(model, initial_weights(shapes, seed=0))
+    impl.write_weights(model, {name: draw_weights(shape, name) for name, shape in shapes.items()})
     pairs = make_pairs()
     batches = [batch for batch, _ in pairs[:3]]
     forward = impl.predict_logits(model, batches)
