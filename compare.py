@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 
 from common import measure
 from common.config import FRAMEWORKS, NOTICE
-from common.engines import INSTALL, PACKAGES, check_framework, module_of, visible_gpus, worker_environment
+from common.engines import INSTALL, missing_packages, probe_framework
 from common.errors import StudyError
 from common.options import Parser, add_study_options, directory_of, run_guarded, study_of
 from common.study import carry_out, report_study
 
 DEFAULT_FRAMEWORKS = ("torch", "keras-tensorflow")
-COMMANDS = ("study", "report", "doctor")
-INFO_TIMEOUT_SECONDS = 120
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +67,7 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
 
 def _doctor(arguments: argparse.Namespace, console: Console) -> int:
     del arguments
-    rows = {**measure.common_environment(), "gpus": ", ".join(visible_gpus()) or "none"}
+    rows = measure.common_environment()
     rows["free disk"] = f"{shutil.disk_usage('.').free / 2**30:.0f} GiB here"
     for name, value in rows.items():
         console.print(f"{name:24} {value}", markup=False)
@@ -84,44 +80,19 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 def _examine(framework: str, console: Console) -> bool:
     """Start the framework as a worker would and print what it says of itself."""
-    try:
-        check_framework(framework)
-    except StudyError:
-        lacking = [name for name in PACKAGES[framework] if not _installed(name)]
+    if lacking := missing_packages(framework):
         console.print(
             f"{framework:24} not installed ({', '.join(lacking)}): {INSTALL[framework]}", markup=False
         )
         return False
-    environment = worker_environment(framework, "auto", "float32", measure.usable_cores())
-    command = [sys.executable, "-m", module_of(framework), "info"]
     try:
-        answer = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=INFO_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        console.print(f"{framework:24} gave no answer in {INFO_TIMEOUT_SECONDS} s", markup=False)
-        return False
-    facts = dict(line.split(None, 1) for line in answer.stdout.splitlines() if len(line.split(None, 1)) == 2)
-    if answer.returncode:
-        last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-        console.print(f"{framework:24} fails: {last}", markup=False)
+        facts = probe_framework(framework)
+    except StudyError as error:
+        console.print(f"{framework:24} not usable: {error}", markup=False)
         return False
     console.print(
         f"{framework:24} {facts['framework']}, {facts['backend']}, device {facts['device']}", markup=False
     )
-    return True
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
     return True
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -19,30 +20,62 @@ from rich.table import Table
 from common import config, measure
 from common.config import MODELS, NOTICE, Run, Study
 from common.data.batches import Part, select_part
-from common.data.cache import build_cache, open_cache
+from common.data.cache import build_cache, keep_readable, open_cache
 from common.data.images import ImageError
 from common.data.layouts import open_dataset
-from common.engines import run_locally
+from common.data.samples import samples_digest
+from common.data.splits import split_digest
+from common.engines import WORKER_MARK, check_framework, framework_of, run_locally, worker_environment
 from common.errors import StudyError
 from common.framework import Framework, Settings
 from common.inference import Classifier, load_classifier, score_part, score_pictures
 from common.metrics.classification import TITLE, classification_scores, patient_table
-from common.options import Parser, add_study_options, directory_of, run_guarded, study_of
+from common.options import (
+    Parser,
+    add_study_options,
+    directory_of,
+    non_negative_integer,
+    positive_integer,
+    run_guarded,
+    study_of,
+)
 from common.progress import GridProgress
 from common.results import read_run, read_study, write_csv
 from common.run import execute
-from common.study import carry_out, report_study
+from common.study import carry_out, hold, report_study
+
+
+def start(package: str) -> None:
+    """What comes before a package loads its framework; ends the process (exit code 2) where that is not installed.
+
+    `evaluate`, `predict` and `info` begin again, once, in the environment of a worker: allocator, OpenMP and the
+    frameworks read theirs when they are loaded. The commands that train start workers of their own.
+    """
+    name = framework_of(package)
+    arguments = _parser(name, package).parse_args()
+
+    def check() -> int:
+        check_framework(name)
+        return 0
+
+    if code := run_guarded(package, check):
+        sys.exit(code)
+    if package == "keras_impl":
+        os.environ["KERAS_BACKEND"] = name.removeprefix("keras-")
+    if arguments.command in (_evaluate, _predict, _info) and WORKER_MARK not in os.environ:
+        environment = worker_environment(name, arguments.device, "float32", arguments.threads)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def main(framework: Framework, package: str, argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where a run or a picture failed, 2 for a StudyError."""
-    arguments = _parser(framework, package).parse_args(argv)
+    arguments = _parser(framework.name(), package).parse_args(argv)
     console = Console(highlight=False, soft_wrap=True)
     return run_guarded(package, lambda: arguments.command(framework, arguments, console))
 
 
-def _parser(framework: Framework, package: str) -> argparse.ArgumentParser:
-    parser = Parser(prog=f"python -m {package}", description=f"The {framework.name()} stack alone. {NOTICE}")
+def _parser(framework: str, package: str) -> argparse.ArgumentParser:
+    parser = Parser(prog=f"python -m {package}", description=f"The {framework} stack alone. {NOTICE}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train every run of a grid that is not finished yet")
@@ -56,7 +89,10 @@ def _parser(framework: Framework, package: str) -> argparse.ArgumentParser:
     source.add_argument(
         "--data", nargs="+", metavar="DIR", help="data folders in a known layout: every image"
     )
-    evaluate.add_argument("--fold", type=int, default=0, help="default: %(default)s")
+    evaluate.add_argument("--fold", type=non_negative_integer, help="default: the fold it was trained on")
+    evaluate.add_argument(
+        "--anyway", action="store_true", help="also where the model may have been trained on those patients"
+    )
     evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="write id, patient, y_true, y_score")
     evaluate.set_defaults(command=_evaluate)
 
@@ -83,7 +119,9 @@ def _parser(framework: Framework, package: str) -> argparse.ArgumentParser:
     for command in (evaluate, predict, info):
         command.add_argument("--device", choices=config.DEVICES, default="auto", help="default: %(default)s")
     for command in (evaluate, predict, info, run):
-        command.add_argument("--threads", type=int, default=measure.usable_cores(), help="default: all cores")
+        command.add_argument(
+            "--threads", type=positive_integer, default=measure.usable_cores(), help="default: all cores"
+        )
     return parser
 
 
@@ -98,7 +136,11 @@ def _evaluate(framework: Framework, arguments: argparse.Namespace, console: Cons
     framework.configure(Settings(arguments.device, "float32", arguments.threads))
     classifier = load_classifier(framework, arguments.checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
-        part, data = _evaluation_part(arguments, classifier, Path(scratch), console)
+        part, data, warning = (
+            _all_of(arguments.data, classifier, Path(scratch), console)
+            if arguments.data
+            else _test_part(arguments, classifier)
+        )
         y_score = score_part(framework, classifier, part)
     columns = {"id": part.ids, "patient": part.patients, "y_true": part.labels, "y_score": y_score}
     if arguments.out:
@@ -112,32 +154,58 @@ def _evaluate(framework: Framework, arguments: argparse.Namespace, console: Cons
         table.add_row(title, *(f"{values[name]:.4f}" for values in scores))
     console.print(table)
     console.print(f"data: {data}. {NOTICE}", markup=False)
+    if warning:
+        console.print(f"warning: {warning}", markup=False, style="yellow")
     return 0
 
 
-def _evaluation_part(
-    arguments: argparse.Namespace, classifier: Classifier, scratch: Path, console: Console
-) -> tuple[Part, str]:
-    """The samples to judge, and the words for them."""
-    size, task = classifier.spec.image_size, classifier.task
-    if arguments.data:
-        samples = open_dataset(*arguments.data)
-        cache = build_cache(samples, size, scratch)
-        for row in cache.unreadable:
-            console.print(f"left out: {row.reason}", markup=False)
-        split = pd.Series("all", index=samples["id"].tolist()).where(
-            samples["id"].isin(list(cache.rows)).to_numpy()
-        )
-        return select_part(cache, samples, split, "all", task), f"all of {', '.join(arguments.data)}"
+def _all_of(
+    folders: Sequence[str], classifier: Classifier, scratch: Path, console: Console
+) -> tuple[Part, str, str]:
+    """Every readable sample of the folders, the words for them, and a warning or nothing."""
+    samples = open_dataset(*folders)
+    cache = build_cache(samples, classifier.spec.image_size, scratch)
+    for row in cache.unreadable:
+        console.print(f"left out: {row.reason}", markup=False)
+    samples = keep_readable(samples, cache)
+    warning = ""
+    if samples_digest(samples) == classifier.header.get("samples_sha256"):
+        warning = "these are the images of the study that trained this model, its training part included"
+    split = pd.Series("all", index=samples["id"].tolist())
+    part = select_part(cache, samples, split, "all", classifier.task)
+    return part, f"all of {', '.join(folders)}", warning
+
+
+def _test_part(arguments: argparse.Namespace, classifier: Classifier) -> tuple[Part, str, str]:
+    """The test part of a study's fold, the words for it, and a warning or nothing.
+
+    Raises StudyError, unless told to go on anyway, where the model may have been trained on those patients.
+    """
+    task, size, header = classifier.task, classifier.spec.image_size, classifier.header
+    trained_fold = header.get("run", {}).get("fold", 0)
+    fold = trained_fold if arguments.fold is None else arguments.fold
     record = read_study(arguments.study)
     folder = record.document["caches"].get(str(size))
     table = record.split()
-    table = table[(table["task"] == task.name) & (table["fold"] == arguments.fold)]
-    if folder is None or table.empty:
-        raise StudyError(f"{arguments.study} has no {size} px {task.name} data of fold {arguments.fold}")
-    split = table.set_index("id")["split"]
-    part = select_part(open_cache(record.directory / folder), record.samples(), split, "test", task)
-    return part, f"the test part of {arguments.study}, fold {arguments.fold}"
+    table = table[table["task"] == task.name]
+    split = table[table["fold"] == fold].set_index("id")["split"]
+    if folder is None or split.empty:
+        raise StudyError(f"{arguments.study} has no {size} px {task.name} data of fold {fold}")
+    found = {"samples_sha256": record.document["samples_sha256"], "split_sha256": split_digest(table)}
+    warning = ""
+    if any(header.get(name, digest) != digest for name, digest in found.items()):
+        warning = (
+            f"{arguments.checkpoint} was trained on other data or another split than {arguments.study} has"
+        )
+    elif fold != trained_fold:
+        warning = f"{arguments.checkpoint} was trained on fold {trained_fold}, and this is fold {fold}"
+    if warning:
+        warning += ", so it may have been trained on these patients"
+        if not arguments.anyway:
+            raise StudyError(f"{warning}; give its own study and fold, or --anyway")
+    samples = record.samples()
+    part = select_part(open_cache(record.directory / folder), samples, split, "test", task)
+    return part, f"the test part of {arguments.study}, fold {fold}", warning
 
 
 def _predict(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
@@ -205,7 +273,7 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
 
 def _run_supervised(directory: Path, study: Study, run: Run, threads: int, console: Console) -> int:
     """A run started by a person goes through the engine too, for the environment that every worker has."""
-    with GridProgress(console, [run]) as progress:
+    with hold(directory), GridProgress(console, [run]) as progress:
         run_locally(directory, dataclasses.replace(study, workers=1, threads=threads), [run], progress.tell)
     record = read_run(directory, run)
     return 0 if record is not None and record.complete else 1

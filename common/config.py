@@ -92,6 +92,12 @@ class Augmentation:
     contrast: float = 0.10  # gain uniform in 1 +- this
 
 
+# For a handful of epochs: stronger changes keep a short training from learning anything but the changes.
+LIGHT_AUGMENTATION = Augmentation(
+    rotation_degrees=5.0, shift_fraction=0.03, scale_fraction=0.05, brightness=0.02, contrast=0.05
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained. One recipe serves every framework; none of its numbers is left to a default."""
@@ -129,12 +135,13 @@ class Profile:
     folds: int  # 1: the hold-out split alone
     epochs: Mapping[str, int]  # task -> epochs
     phantom: Phantom
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 PROFILES: dict[str, Profile] = {
-    "quick": Profile("quick", seeds=2, folds=1, epochs={"binary": 8}, phantom=Phantom(patients=90)),
-    "standard": Profile("standard", seeds=3, folds=1, epochs={"binary": 15}, phantom=Phantom(patients=150)),
-    "full": Profile("full", seeds=5, folds=5, epochs={"binary": 30}, phantom=Phantom(patients=300)),
+    "quick": Profile("quick", 2, 1, {"binary": 8}, Phantom(patients=90), LIGHT_AUGMENTATION),
+    "standard": Profile("standard", 3, 1, {"binary": 12}, Phantom(patients=150)),
+    "full": Profile("full", 5, 5, {"binary": 30}, Phantom(patients=300)),
 }
 
 
@@ -143,7 +150,8 @@ def recipe_of(
 ) -> Recipe:
     """The recipe of a (task, model) under a profile; numbers that are given replace the recipe's."""
     del model  # one model so far: nothing depends on it
-    recipe = Recipe(epochs=epochs or PROFILES[profile].epochs[task])
+    recipe = Recipe(PROFILES[profile].epochs[task], augmentation=PROFILES[profile].augmentation)
+    recipe = dataclasses.replace(recipe, epochs=epochs or recipe.epochs)
     return dataclasses.replace(recipe, batch_size=batch_size or recipe.batch_size)
 
 
@@ -188,17 +196,25 @@ class Study:
     threads: int = 0  # a run; 0: the machine's cores divided by the workers
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
     recipes: Mapping[str, Recipe] = field(default_factory=dict)  # "task/model" -> recipe
+    specs: Mapping[str, ModelSpec] = field(default_factory=lambda: dict(MODELS))  # model -> spec
 
     def runs(self) -> list[Run]:
-        """Every run of the grid, ordered so that the frameworks of one (seed, fold) stand next to each other."""
+        """Every run of the grid. The frameworks of one (seed, fold) stand next to each other, and who goes first
+        changes from one to the next, so that a warming machine favours nobody.
+        """
         return [
             Run(task, model, framework, self.lane, seed, fold)
             for task in self.tasks
             for model in self.models
             for seed in range(self.seeds)
             for fold in range(self.folds)
-            for framework in self.frameworks
+            for framework in _rotated(self.frameworks, seed + fold)
         ]
+
+
+def _rotated(names: tuple[str, ...], by: int) -> tuple[str, ...]:
+    by %= max(1, len(names))
+    return (*names[by:], *names[:by])
 
 
 # --- rules of judgement -------------------------------------------------------------------------------------------
@@ -269,6 +285,7 @@ def study_from_json(document: Mapping[str, Any]) -> Study:
     fields = dict(document)
     for name in ("data", "tasks", "models", "frameworks"):
         fields[name] = tuple(fields[name])
+    fields["specs"] = {name: model_spec_from_json(value) for name, value in fields["specs"].items()}
     fields["recipes"] = {key: recipe_from_json(value) for key, value in fields["recipes"].items()}
     return Study(**fields)
 

@@ -22,7 +22,8 @@ from typing import Any
 from common import measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.errors import StudyError
-from common.results import run_directory
+from common.measure import visible_gpus
+from common.results import discard_damaged, run_directory
 from common.run import clear_unfinished, record_failure, utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,16 +40,32 @@ INSTALL = {
     "keras-torch": "pip install -r keras_impl/requirements.txt torch==2.13.0",
 }
 
+PROBE_TIMEOUT_SECONDS = 120  # TensorFlow's first import from a cold network disk
+WORKER_MARK = "STROKE_FRAMEWORKS_WORKER"  # set in every process that has the environment of a worker
+EVENT_NUMBERS = {  # what an event needs beside its first key, for the display divides and prints them
+    "steps": ("of",),
+    "epoch": ("epochs", "train_loss", "val_loss"),
+}
+
 OnEvent = Callable[[Run, dict[str, Any]], object]
 
 
+def missing_packages(name: str) -> list[str]:
+    """The framework's packages that are not installed; imports nothing."""
+    return [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
+
+
 def check_framework(name: str) -> None:
-    """Raise StudyError unless the framework's packages are installed; imports nothing."""
-    missing = [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
-    if missing:
+    """Raise StudyError unless the framework is known and its packages are installed; imports nothing."""
+    if name not in PACKAGES:
+        backends = [known.removeprefix("keras-") for known in PACKAGES if known.startswith("keras-")]
+        raise StudyError(
+            f"framework {name!r} is none of {', '.join(PACKAGES)}; set KERAS_BACKEND to one of {', '.join(backends)}"
+        )
+    if missing := missing_packages(name):
         raise StudyError(
             f"framework {name!r} needs the package {' and '.join(missing)}, which is not installed here; "
-            f"run `{INSTALL[name]}`, or leave it out with --frameworks"
+            f"run `{INSTALL[name]}` (compare.py can also leave it out with --frameworks)"
         )
 
 
@@ -57,33 +74,76 @@ def module_of(framework: str) -> str:
     return "torch_impl" if framework == "torch" else "keras_impl"
 
 
+def framework_of(package: str) -> str:
+    """The framework that a package means in this process: for Keras, the one of KERAS_BACKEND, else TensorFlow.
+
+    A `keras.json` in the user's home has no say: a study must not depend on it.
+    """
+    return "torch" if package == "torch_impl" else f"keras-{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
+
+
 def worker_environment(
     framework: str, device: str, precision: str, threads: int, slot: int = 0
 ) -> dict[str, str]:
     """The environment of a worker process: the same settings for every framework, plus which framework it is."""
     environment = {**os.environ, **WORKER_ENVIRONMENT}
+    environment[WORKER_MARK] = "1"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         environment[name] = str(threads)
     environment["TF_NUM_INTEROP_THREADS"] = "1"
     if framework.startswith("keras-"):
         environment["KERAS_BACKEND"] = framework.removeprefix("keras-")
-    gpus = visible_gpus()
-    if device == "cpu" or not gpus:
+    if device == "cpu":
         environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
-    else:
+    elif gpus := visible_gpus():
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     if precision == "float64":
         environment["JAX_ENABLE_X64"] = "1"
     return environment
 
 
-def visible_gpus() -> list[str]:
-    """Indices of the NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES writes them."""
-    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [index for index in chosen.split(",") if index.strip()]
-    devices = Path("/proc/driver/nvidia/gpus")
-    return [str(index) for index in range(len(list(devices.iterdir())))] if devices.is_dir() else []
+def probe_framework(framework: str) -> dict[str, str]:
+    """What the framework says of itself (`info`) when started as a worker would be, e.g. its device under "device".
+
+    Raises StudyError if it cannot be started.
+    """
+    command = [sys.executable, "-m", module_of(framework), "info"]
+    try:
+        answer = subprocess.run(
+            command,
+            env=worker_environment(framework, "auto", "float32", measure.usable_cores()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StudyError(f"{framework} gave no answer in {PROBE_TIMEOUT_SECONDS} s; try again") from None
+    facts = dict(parts for line in answer.stdout.splitlines() if len(parts := line.split(None, 1)) == 2)
+    if answer.returncode or not {"framework", "backend", "device"} <= facts.keys():
+        last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+        raise StudyError(f"{framework} does not start: {last[:300]}; try `python -m {command[2]} info`")
+    return facts
+
+
+def resolve_device(device: str, frameworks: Sequence[str]) -> str:
+    """The one device that every framework is to use: as asked for, or for "auto" what they all see.
+
+    Raises StudyError where some see a GPU and others do not: their times would tell nothing.
+    """
+    if device != "auto":
+        return device
+    if not visible_gpus():
+        return "cpu"
+    seen = {framework: probe_framework(framework)["device"] for framework in frameworks}
+    if len(set(seen.values())) == 1:
+        return next(iter(seen.values()))
+    some = ", ".join(name for name, found in seen.items() if found != "cpu")
+    others = ", ".join(name for name, found in seen.items() if found == "cpu")
+    remedy = "install tensorflow[and-cuda] or " if "keras-tensorflow" in others else ""
+    raise StudyError(f"{some} sees cuda, {others} only cpu; {remedy}give --device cpu")
 
 
 def core_slots(workers: int, threads: int) -> list[list[int]]:
@@ -155,7 +215,12 @@ def _run_process(
 ) -> None:
     started = utc_now()
     directory = run_directory(study_directory, run)
-    clear_unfinished(directory)
+    discard_damaged(directory)
+    try:
+        clear_unfinished(directory)
+    except StudyError as error:  # a finished run of another study or version: not ours to overwrite
+        on_event(run, {"failed": str(error)})
+        return
     on_event(run, {"started": started})
     command = [sys.executable, "-m", module_of(run.framework), "run", str(study_directory), str(run.path)]
     command += ["--threads", str(threads), "--supervised"]
@@ -181,7 +246,7 @@ def _run_process(
                 if event is None:
                     log.write(line)
                 elif "failed" in event:
-                    reason = event["failed"]
+                    reason = str(event["failed"])
                 else:
                     on_event(run, event)
             code = process.wait()
@@ -198,12 +263,17 @@ def _run_process(
 
 
 def _parse_event(line: bytes) -> dict[str, Any] | None:
-    """A worker's message, or None for a line that some library printed."""
+    """A worker's message, or None for a line that some library printed, JSON or not."""
     try:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(event, dict) or event.keys() & {"started", "complete"}:  # the engine's own words
+        return None
+    for key, others in EVENT_NUMBERS.items():
+        if key in event and not all(isinstance(event.get(name), int | float) for name in (key, *others)):
+            return None
+    return None if "steps" in event and event["of"] <= 0 else event
 
 
 def _explain_exit(code: int, log: Path) -> str:

@@ -52,7 +52,7 @@ class Framework(Protocol):
         """`torch`, `keras-tensorflow`, `keras-jax` or `keras-torch`."""
 
     def configure(self, settings: Settings) -> str:
-        """Fix device, precision, threads and seed; returns the device's name.
+        """Fix device, precision, threads and seed; returns the device that is used, "cpu" or "cuda".
 
         Raises StudyError if the device or precision cannot be had.
         """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import TASKS, ModelSpec, Task, model_spec_from_json
+from common.config import MODELS, TASKS, ModelSpec, Task, model_spec_from_json
 from common.data.batches import Part, evaluation_batches, normalise, steps_per_epoch
 from common.data.images import ImageError, read_image, resize_image
 from common.errors import StudyError
@@ -40,8 +40,13 @@ def load_classifier(framework: Framework, checkpoint: Path) -> Classifier:
         threshold = float(header["threshold"])
     except (KeyError, TypeError, ValueError) as error:
         raise StudyError(
-            f"the header of {checkpoint} does not describe a model of this project ({error!r})"
+            f"the header of {checkpoint} does not describe a model of this project ({error!r}); "
+            "give a model.safetensors that this version wrote"
         ) from error
+    if spec.name not in MODELS:
+        raise StudyError(
+            f"{checkpoint} holds the model {spec.name!r}; this version knows {', '.join(MODELS)}"
+        )
     model = framework.build(spec)
     framework.write_weights(model, weights)
     return Classifier(model, spec, task, threshold, header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import resource
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +19,17 @@ import numpy as np
 import psutil
 
 T = TypeVar("T")
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "opencv-python-headless", "safetensors")
+PACKAGES = {  # name in the record -> module; distributions differ (OpenCV alone comes under four names)
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "opencv": "cv2",
+    "safetensors": "safetensors",
+}
+UNKNOWN = "unknown"
+DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")  # one entry a GPU
+NVIDIA_SMI_SECONDS = 20  # more than a sleeping driver needs to wake
 
 
 class StepClock:
@@ -107,17 +119,60 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES writes them: indices or UUIDs."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        names = [name.strip() for name in chosen.split(",")]
+        return list(
+            takewhile(lambda name: name not in ("", "-1"), names)
+        )  # CUDA stops at the first invalid one
+    if DRIVER_FOLDER.is_dir():
+        return [str(index) for index in range(len(list(DRIVER_FOLDER.iterdir())))]
+    return _ask_nvidia_smi("index")  # WSL2 has the GPU and not the folder
+
+
+def gpu_name() -> str | None:
+    """Model name of the GPUs this process may use, equal ones once; None where there is none."""
+    gpus = visible_gpus()
+    names = _ask_nvidia_smi("name", f"--id={','.join(gpus)}") if gpus else []
+    return ", ".join(dict.fromkeys(names)) or None
+
+
+def _ask_nvidia_smi(field: str, *options: str) -> list[str]:
+    """One value a GPU; empty where there is no NVIDIA driver."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader", *options]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=NVIDIA_SMI_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
 def common_environment() -> dict[str, str]:
-    """Machine and versions that hold for every framework."""
-    versions = {name: metadata.version(name) for name in PACKAGES}
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cores": str(usable_cores()),
-        "memory_gib": f"{psutil.virtual_memory().total / 2**30:.0f}",
-        **versions,
+    """Machine and versions that hold for every framework; never raises, what cannot be had is "unknown"."""
+    facts: dict[str, Callable[[], str]] = {
+        "python": platform.python_version,
+        "system": lambda: f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name,
+        "cores": lambda: str(usable_cores()),
+        "memory_gib": lambda: f"{psutil.virtual_memory().total / 2**30:.0f}",
+        "gpu": lambda: gpu_name() or "none",
     }
+    facts |= {name: partial(_version_of, module) for name, module in PACKAGES.items()}
+    return {name: _known(read) for name, read in facts.items()}
+
+
+def _version_of(module: str) -> str:
+    return str(importlib.import_module(module).__version__)
+
+
+def _known(read: Callable[[], str]) -> str:
+    try:
+        return read() or UNKNOWN
+    except Exception:  # a finished run must not be lost to a curious machine
+        return UNKNOWN
 
 
 def git_commit(folder: Path) -> str | None:

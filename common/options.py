@@ -28,7 +28,10 @@ def run_guarded(program: str, command: Callable[[], int]) -> int:
     except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
         reason, code = f"{error.filename or 'a file'} cannot be written or read: {error.strerror or error}", 2
     except KeyboardInterrupt:
-        reason, code = "stopped; finished runs are kept, the same command goes on from there", 130
+        reason, code = (
+            "stopped; finished runs are kept, a study goes on from there with the same command",
+            130,
+        )
     print(f"{program}: {reason}", file=sys.stderr)
     return code
 
@@ -43,7 +46,9 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="DIR",
         help="data folders in a known layout; none: the drawn phantom",
     )
-    add("--patients", type=_positive, metavar="N", help="of the drawn phantom (default: the profile's)")
+    add(
+        "--patients", type=positive_integer, metavar="N", help="of the drawn phantom (default: the profile's)"
+    )
     add("--profile", choices=PROFILES, default="quick", help="how much work (default: %(default)s)")
     add("--tasks", nargs="+", choices=TASKS, default=("binary",), help="default: binary")
     add("--models", nargs="+", choices=MODELS, default=("cnn",), help="default: cnn")
@@ -58,25 +63,30 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
             help=text,
         )
     add("--lane", choices=LANES, default="aligned", help="default: %(default)s")
-    add("--seeds", type=_positive, metavar="N", help="training seeds 0..N-1 (default: the profile's)")
+    add("--seeds", type=positive_integer, metavar="N", help="training seeds 0..N-1 (default: the profile's)")
     add(
         "--folds",
-        type=_positive,
+        type=positive_integer,
         metavar="K",
         help="patient folds; 1 is the hold-out split (default: the profile's)",
     )
-    add("--epochs", type=_positive, metavar="N", help="instead of the profile's")
-    add("--batch-size", type=_positive, metavar="N", help="instead of the recipe's")
+    add("--epochs", type=positive_integer, metavar="N", help="instead of the profile's")
+    add("--batch-size", type=positive_integer, metavar="N", help="instead of the recipe's")
     add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
     add("--precision", choices=PRECISIONS, default="float32", help="default: %(default)s")
     add(
         "--workers",
-        type=_positive,
+        type=positive_integer,
         default=1,
         metavar="N",
         help="runs at a time; more than 1 disturbs timings",
     )
-    add("--threads", type=_positive, metavar="N", help="a run (default: the cores divided by the workers)")
+    add(
+        "--threads",
+        type=positive_integer,
+        metavar="N",
+        help="a run (default: the cores divided by the workers)",
+    )
     add("--out", type=Path, metavar="DIR", help="folder of the study (default: results/DATA-PROFILE)")
 
 
@@ -128,11 +138,21 @@ def _unique(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _positive(text: str) -> int:
+def positive_integer(text: str) -> int:
+    """An argparse type: 1, 2, 3 ..."""
+    return _integer(text, least=1)
+
+
+def non_negative_integer(text: str) -> int:
+    """An argparse type: 0, 1, 2 ..."""
+    return _integer(text, least=0)
+
+
+def _integer(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
     return value

@@ -3,6 +3,7 @@
 ```
 STUDY/study.json                                    Study, versions, data digest
 STUDY/data/samples.csv  split.csv  audit.json       the table, `id,fold,split`, what was left out and why
+STUDY/.lock                                         held by the command that works here, else free; never removed
 STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/
     history.csv  predictions.npz  model.safetensors  run.log
     run.json                                        last, by rename: a run without it never happened
@@ -19,7 +20,7 @@ environment   {name: version or setting}       variables  {environment variable:
 device        "cpu" | the GPU's name           threads    int        precision  "float32"
 git_commit    str | null                       command    what repeats this run
 data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}}
-batches       {hashed: int, sha256: str}       the first training batches, bytes as the framework received them
+batches       {hashed, sha256, order_sha256}   the first training batches, byte for byte; the rows of all of them
 weights       {initial_sha256, final_sha256, parameters}
 choice        {epoch, val_loss, rule}          threshold  {value, rule}
 timings       import_seconds, build_seconds, first_step_seconds, step_p50_seconds, step_p95_seconds,
@@ -209,21 +210,47 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
+def discard_damaged(directory: Path) -> None:
+    """Remove a run.json that is no JSON object, as a failing disk leaves it; anything else is kept."""
+    path = directory / "run.json"
+    try:
+        damaged = not isinstance(json.loads(path.read_bytes()), dict)
+    except FileNotFoundError:
+        return
+    except ValueError:
+        damaged = True
+    if damaged:
+        path.unlink()
+
+
 def read_run(study_directory: Path, run: Run) -> RunRecord | None:
-    """The run's record, or None if it never happened."""
+    """The run's record, or None if it never happened.
+
+    A run.json that is damaged, or of another run or format, counts as a failed run: one lost record must hide neither
+    the others nor itself.
+    """
     directory = run_directory(study_directory, run)
     if not (directory / "run.json").exists():
         return None
-    document = read_json(directory / "run.json")
-    if document.get("format") != FORMAT or document.get("run") != config.to_json(run):
-        raise StudyError(
-            f"{directory / 'run.json'} is not the record of this run in format {FORMAT}; move it away"
-        )
-    return RunRecord(run, directory, document)
+    key = config.to_json(run)
+    try:
+        document = read_json(directory / "run.json")
+        known = document.get("status") in ("complete", "failed")
+        if document.get("format") == FORMAT and document.get("run") == key and known:
+            return RunRecord(run, directory, document)
+        fault = f"is not the record of this run in format {FORMAT}"
+    except StudyError:
+        fault = "is damaged"
+    reason = f"runs/{run.path}/run.json {fault}; delete its folder"
+    return RunRecord(run, directory, {"format": FORMAT, "status": "failed", "reason": reason, "run": key})
 
 
 def read_study(directory: Path) -> StudyRecord:
     """Everything of a study but its arrays. Raises StudyError where there is none."""
+    if not (directory / "study.json").exists():
+        raise StudyError(
+            f"{directory / 'study.json'} does not exist; give the folder of a study, as --out named it"
+        )
     document = read_json(directory / "study.json")
     try:
         study = config.study_from_json(document["study"])

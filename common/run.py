@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from common import config, measure
-from common.config import MODELS, NOTICE, TASKS, ModelSpec, Recipe, Run, Task
+from common.config import NOTICE, TASKS, ModelSpec, Recipe, Run, Task
 from common.data import batches as stream
 from common.data.batches import Part
 from common.data.cache import open_cache
@@ -80,7 +79,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     import_seconds = measure.seconds_since_start()
     started, began = utc_now(), time.perf_counter()
     record = read_study(study_directory)
-    task, spec = TASKS[run.task], MODELS[run.model]
+    task, spec = TASKS[run.task], record.study.specs[run.model]
     recipe = record.study.recipes[f"{run.task}/{run.model}"]
     directory = run_directory(study_directory, run)
     clear_unfinished(directory)
@@ -88,20 +87,20 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     settings = Settings(record.study.device, record.study.precision, threads, run.seed)
     device = framework.configure(settings)
     data = load_data(record, run, task, spec, recipe)
-    hashed = islice(
-        stream.training_batches(data.train, recipe, spec, run.seed, epoch=1), config.HASHED_BATCHES
-    )
-    batches_sha256 = stream.hash_batches(hashed)
+    environment = {
+        **framework.environment(),
+        **measure.common_environment(),
+    }  # before the work, lest it fail after
 
     building = time.perf_counter()
     model = framework.build(spec)
+    build_seconds = time.perf_counter() - building
     shapes = {name: array.shape for name, array in framework.read_weights(model).items()}
     start = initial_weights(shapes, run.seed)
     framework.write_weights(model, start)
-    build_seconds = time.perf_counter() - building
 
-    clock = measure.StepClock(framework.synchronise)
-    fit = fit_model(framework, model, data, task, spec, recipe, run.seed, clock, emit)
+    clock, witness = measure.StepClock(framework.synchronise), stream.Witness()
+    fit = fit_model(framework, model, data, task, spec, recipe, run.seed, clock, witness, emit)
     framework.write_weights(model, fit.weights)
 
     predicting = time.perf_counter()
@@ -118,14 +117,15 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "spec": config.to_json(spec),
         "threshold": threshold,
         "run": config.to_json(run),
-        "data": list(record.study.data) or ["phantom"],
+        "data": [Path(folder).name for folder in record.study.data] or ["phantom"],
+        "samples_sha256": data.description["samples_sha256"],
+        "split_sha256": data.description["split_sha256"],
     }
     save_checkpoint(directory / "model.safetensors", fit.weights, header)
     write_csv(directory / "history.csv", fit.history)
     write_predictions(directory / "predictions.npz", predictions)
     checkpoint_seconds = time.perf_counter() - saving
 
-    steps = stream.steps_per_epoch(len(data.train), recipe.batch_size)
     steady_steps = len(clock.step_seconds) - 1
     steady_seconds = fit.train_seconds - clock.first_step_seconds - clock.wait_seconds
     document = {
@@ -135,7 +135,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "run": config.to_json(run),
         "spec": config.to_json(spec),
         "recipe": config.to_json(recipe),
-        "environment": {**framework.environment(), **measure.common_environment()},
+        "environment": environment,
         "variables": {
             name: os.environ[name] for name in sorted(config.RECORDED_VARIABLES & os.environ.keys())
         },
@@ -145,7 +145,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "git_commit": measure.git_commit(Path(__file__).parent),
         "command": run_command(framework.name(), study_directory, run),
         "data": data.description,
-        "batches": {"hashed": min(config.HASHED_BATCHES, steps), "sha256": batches_sha256},
+        "batches": witness.record(),
         "weights": {
             "initial_sha256": weights_digest(start),
             "final_sha256": weights_digest(fit.weights),
@@ -209,8 +209,11 @@ def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe
     split = table[table["fold"] == run.fold].set_index("id")["split"]
     cache = open_cache(record.directory / record.document["caches"][str(spec.image_size)])
 
-    def part(name: str) -> Part:
-        return stream.select_part(cache, samples, split, name, task, recipe.class_weights)
+    train = stream.select_part(cache, samples, split, "train", task)
+    weights = stream.weigh_classes(train.labels, len(task.classes), recipe.class_weights)
+
+    def part(name: str) -> Part:  # every part is weighed by the classes of the training part
+        return stream.select_part(cache, samples, split, name, task, weights)
 
     description = {
         "samples_sha256": record.document["samples_sha256"],
@@ -230,6 +233,7 @@ def fit_model(
     recipe: Recipe,
     seed: int,
     clock: measure.StepClock,
+    witness: stream.Witness,
     emit: Emit,
 ) -> Fit:
     """Train for the recipe's epochs, judging each on the validation part, and keep the chosen epoch's weights."""
@@ -243,7 +247,8 @@ def fit_model(
     for epoch in range(1, recipe.epochs + 1):
         rates = [learning_rate(step, total, recipe) for step in range((epoch - 1) * steps, epoch * steps)]
         waited, began = clock.wait_seconds, time.perf_counter()
-        pairs = zip(stream.training_batches(data.train, recipe, spec, seed, epoch), rates, strict=True)
+        batches = witness.watch(stream.training_batches(data.train, recipe, spec, seed, epoch))
+        pairs = zip(batches, rates, strict=True)
         reported = report_steps(pairs, (epoch - 1) * steps, total, emit)
         losses = framework.train_epoch(trainer, clock.watch(reported))
         framework.synchronise()
@@ -325,10 +330,11 @@ def predict_parts(
 
 
 def run_command(framework: str, study_directory: Path, run: Run) -> str:
-    """The command that repeats one run of a study, for a reader to copy."""
-    package = "torch_impl" if framework == "torch" else "keras_impl"
+    """The command that repeats one run of a study, once its folder is deleted, for a reader to copy."""
     shown = Path("results", study_directory.name) if study_directory.is_absolute() else study_directory
-    return f"python -m {package} run {shown} {run.path}"
+    if framework == "torch":
+        return f"python -m torch_impl run {shown} {run.path}"
+    return f"KERAS_BACKEND={framework.removeprefix('keras-')} python -m keras_impl run {shown} {run.path}"
 
 
 def utc_now() -> str:

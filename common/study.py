@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from common import config, measure
-from common.config import MODELS, NOTICE, PROFILES, TASKS, Run, Study
-from common.data.cache import Cache, build_cache, open_cache
+from common.config import NOTICE, PROFILES, TASKS, Run, Study
+from common.data.cache import Cache, build_cache, keep_readable, open_cache
 from common.data.layouts import open_dataset
 from common.data.phantom import phantom_samples
 from common.data.samples import samples_digest
 from common.data.splits import split_table
-from common.engines import check_framework, run_locally
+from common.engines import check_framework, resolve_device, run_locally
 from common.errors import StudyError
 from common.progress import CountProgress, GridProgress
 from common.results import (
@@ -34,6 +35,11 @@ from common.results import (
 )
 from common.run import utc_now
 
+try:
+    import fcntl
+except ImportError:  # a system without it has no lock; two commands on one folder are the user's care there
+    fcntl = None  # type: ignore[assignment]
+
 FIXED = (
     "data",
     "profile",
@@ -44,6 +50,7 @@ FIXED = (
     "split_seed",
     "precision",
     "recipes",
+    "specs",
 )  # one value a folder; tasks, models, frameworks and seeds may grow
 
 
@@ -53,10 +60,12 @@ def prepare_study(
     """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels.
 
     A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
-    and refused otherwise (StudyError): finished runs must stay comparable with new ones.
+    and refused otherwise (StudyError): finished runs must stay comparable with new ones. The device "auto" is resolved
+    here, once for all runs.
     """
     for framework in study.frameworks:
         check_framework(framework)
+    study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks))
     record = read_study(directory) if (directory / "study.json").exists() else None
     earlier = record.document if record else None
     grid = _merge(record.study, study, directory) if record else study
@@ -65,9 +74,9 @@ def prepare_study(
         samples = open_samples(study)
         caches = {
             size: build_cache(samples, size, directory / "data" / "cache", on_progress=on_progress)
-            for size in sorted({MODELS[model].image_size for model in grid.models})
+            for size in sorted({grid.specs[model].image_size for model in grid.models})
         }
-        readable = _keep_readable(samples, next(iter(caches.values())))
+        readable = keep_readable(samples, next(iter(caches.values())))
         digest = samples_digest(readable)
         if earlier and earlier["samples_sha256"] != digest:
             raise StudyError(
@@ -128,20 +137,52 @@ def run_study(study: Study, directory: Path, on_event: Callable[[Run, dict[str, 
 def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord]:
     """Prepare, run what is missing, and show it all on the console; returns the records of the runs that failed."""
     console.print(f"{describe_source(study)}. {NOTICE}", markup=False)
-    with CountProgress(console, "reading images") as reading:
-        record = prepare_study(study, directory, reading.tell)
-    audit = record.audit()
-    console.print(f"{audit['used']} images of {audit['patients']} patients: {audit['labels']}", markup=False)
-    for row in audit["unreadable"]:
-        console.print(f"left out: {row['reason']}", markup=False, style="yellow")
-    waiting = missing_runs(study, directory)
-    finished = len(study.runs()) - len(waiting)
-    if finished:
-        console.print(f"{finished} of {len(study.runs())} runs are finished already and kept", markup=False)
-    with GridProgress(console, waiting, finished) as progress:
-        run_study(study, directory, progress.tell)
-    tried = (read_run(directory, run) for run in waiting)
+    for framework in study.frameworks:
+        check_framework(framework)  # before a folder is made for nothing
+    with hold(directory):
+        with CountProgress(console, "reading images") as reading:
+            record = prepare_study(study, directory, reading.tell)
+        study = dataclasses.replace(study, device=record.study.device)
+        audit = record.audit()
+        console.print(
+            f"{audit['used']} images of {audit['patients']} patients: {audit['labels']}", markup=False
+        )
+        for row in audit["unreadable"]:
+            console.print(f"left out: {row['reason']}", markup=False, style="yellow")
+        waiting = missing_runs(study, directory)
+        finished = len(study.runs()) - len(waiting)
+        if finished:
+            console.print(
+                f"{finished} of {len(study.runs())} runs are finished already and kept", markup=False
+            )
+        with GridProgress(console, waiting, finished) as progress:
+            run_study(study, directory, progress.tell)
+        tried = [read_run(directory, run) for run in waiting]
     return [record for record in tried if record is not None and not record.complete]
+
+
+@contextlib.contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Keep other commands out of a study's folder, which is made if need be; the kernel lets go when we die.
+
+    Raises StudyError where another command holds it or where it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        stream = (directory / ".lock").open("ab")
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    with stream:
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StudyError(
+                    f"another command is working in {directory}; wait for it or choose another --out"
+                ) from None
+            except OSError:  # some network disks have no locks; refusing to work there would help nobody
+                pass
+        yield
 
 
 def report_study(directory: Path, console: Console) -> None:
@@ -181,12 +222,12 @@ def describe_data(samples: pd.DataFrame, readable: pd.DataFrame, cache: Cache) -
 
 
 def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
-    """What shows a sample's slice in the report: the study's largest cache, or nothing where that was deleted."""
-    caches = record.document["caches"]
-    directory = record.directory / caches[max(caches, key=int)]
-    if not directory.exists():
+    """What shows a sample's slice in the report: the study's largest cache, or nothing where it is gone or damaged."""
+    try:
+        caches = record.document["caches"]
+        cache = open_cache(record.directory / caches[max(caches, key=int)])
+    except (StudyError, KeyError, TypeError, ValueError):
         return None
-    cache = open_cache(directory)
     return lambda sample_id: cache.read([sample_id])[0] if sample_id in cache.rows else None
 
 
@@ -199,19 +240,11 @@ def _with_relative_paths(samples: pd.DataFrame, directory: Path) -> pd.DataFrame
     return samples.assign(path=samples["path"].map(relative), mask=samples["mask"].map(relative))
 
 
-def _keep_readable(samples: pd.DataFrame, cache: Cache) -> pd.DataFrame:
-    readable = samples[samples["id"].isin(list(cache.rows))].reset_index(drop=True)
-    if readable.empty:
-        first = cache.unreadable[0]
-        raise StudyError(f"none of the {len(samples)} pictures can be read; the first: {first.reason}")
-    return readable
-
-
 def _merge(earlier: Study, asked: Study, directory: Path) -> Study:
     """The earlier grid grown by what is asked for now. Raises StudyError where the two cannot be compared."""
     for name in FIXED:
         before, now = getattr(earlier, name), getattr(asked, name)
-        if name == "recipes":
+        if name in ("recipes", "specs"):
             shared = before.keys() & now.keys()
             before, now = {k: before[k] for k in shared}, {k: now[k] for k in shared}
         if before != now:
@@ -230,6 +263,7 @@ def _merge(earlier: Study, asked: Study, directory: Path) -> Study:
         frameworks=union("frameworks"),
         seeds=max(earlier.seeds, asked.seeds),
         recipes={**earlier.recipes, **asked.recipes},
+        specs={**earlier.specs, **asked.specs},
     )
 
 
@@ -245,6 +279,8 @@ def _check_writable(directory: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise StudyError(
-            f"{directory} cannot be written: {error.strerror or error}; choose another --out"
-        ) from error
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(directory: Path, error: OSError) -> StudyError:
+    return StudyError(f"{directory} cannot be written: {error.strerror or error}; choose another --out")

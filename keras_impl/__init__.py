@@ -1,5 +1,13 @@
 """The study's verbs in Keras 3 on any backend (`common.framework.Framework`). Twin of `torch_impl`, file by file."""
 
+import sys
+
+# `python -m keras_impl`: what the process needs is settled before the framework is loaded.
+if sys.argv[0] == "-m":
+    from common import cli
+
+    cli.start("keras_impl")
+
 from keras_impl.models import build
 from keras_impl.tensors import configure, environment, name, read_weights, synchronise, write_weights
 from keras_impl.training import create_trainer, predict_logits, train_epoch

@@ -53,8 +53,8 @@ class _AdamW(keras.optimizers.Optimizer):
         beta1, beta2 = constant(recipe.adam_beta1), constant(recipe.adam_beta2)
         if len(variable.shape) > 1:
             self.assign_sub(variable, variable * rate * constant(recipe.weight_decay))
-        self.assign_add(first, (gradient - first) * (1 - beta1))
-        self.assign_add(second, (ops.square(gradient) - second) * (1 - beta2))
+        self.assign_add(first, (gradient - first) * constant(1 - recipe.adam_beta1))
+        self.assign_add(second, (ops.square(gradient) - second) * constant(1 - recipe.adam_beta2))
         first_hat = first / (1 - ops.power(beta1, step))
         second_hat = second / (1 - ops.power(beta2, step))
         self.assign_sub(variable, rate * first_hat / (ops.sqrt(second_hat) + constant(recipe.adam_epsilon)))

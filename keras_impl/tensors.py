@@ -31,7 +31,7 @@ def name() -> str:
 
 
 def configure(settings: Settings) -> str:
-    """Fix device, precision, threads and seed; returns the device's name.
+    """Fix device, precision, threads and seed; returns the device that is used, "cpu" or "cuda".
 
     Threads and the visibility of GPUs were fixed by the process's environment and processor affinity, because Keras
     has no verb for them. Raises StudyError if a CUDA device is asked for and there is none.
@@ -47,7 +47,7 @@ def configure(settings: Settings) -> str:
     keras.config.set_floatx(settings.precision)
     keras.config.set_dtype_policy(settings.precision)  # layers read this, and Keras keeps its first value
     keras.utils.set_random_seed(settings.seed)
-    _device = "cpu" if "cpu" in found else found
+    _device = "cpu" if "cpu" in found else "cuda"
     return _device
 
 
@@ -82,7 +82,7 @@ def to_tensor(array: Array) -> Array:
 
 
 def to_array(tensor: keras.KerasTensor) -> Array:
-    """A float64 copy on the host."""
+    """The values on the host, in float64."""
     return np.array(ops.convert_to_numpy(tensor), dtype=np.float64)
 
 

@@ -1,6 +1,7 @@
 """The rules of the house hold for this repository, and each check finds a planted violation."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import house
 import mirror
 import pytest
+
+from common.config import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -382,3 +385,22 @@ def test_length_is_counted(tmp_path: Path) -> None:
     long = "x = 1\n" * house.MAX_LINES
     write_tree(tmp_path, {"common/a.py": long, "common/b.py": long[6:], "tests/c.py": long})
     assert house.check_length(tmp_path) == ["common/a.py has 400 lines; fewer than 400 are allowed"]
+
+
+# --- the README ---------------------------------------------------------------------------------------------------
+
+
+def test_readme_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert len(links) >= 3
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_states_the_numbers_of_the_profiles() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for profile in PROFILES.values():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{profile.name}`"))
+        cells = [cell.strip() for cell in row.split("|")[2:5]]
+        seeds = f"{profile.seeds}" + (f" x {profile.folds} patient folds" if profile.folds > 1 else "")
+        assert cells == [str(profile.phantom.patients), str(profile.epochs["binary"]), seeds]

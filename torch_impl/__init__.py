@@ -1,5 +1,13 @@
 """The study's verbs in PyTorch (`common.framework.Framework`). Twin of `keras_impl`, file by file."""
 
+import sys
+
+# `python -m torch_impl`: what the process needs is settled before the framework is loaded.
+if sys.argv[0] == "-m":
+    from common import cli
+
+    cli.start("torch_impl")
+
 from torch_impl.models import build
 from torch_impl.tensors import configure, environment, name, read_weights, synchronise, write_weights
 from torch_impl.training import create_trainer, predict_logits, train_epoch

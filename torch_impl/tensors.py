@@ -19,7 +19,7 @@ def name() -> str:
 
 
 def configure(settings: Settings) -> str:
-    """Fix device, precision, threads and seed; returns the device's name.
+    """Fix device, precision, threads and seed; returns the device that is used, "cpu" or "cuda".
 
     Raises StudyError if a CUDA device is asked for and there is none.
     """
@@ -33,7 +33,7 @@ def configure(settings: Settings) -> str:
     np.random.seed(settings.seed)  # noqa: NPY002 - for third-party code; ours draws from common.random_numbers
     torch.manual_seed(settings.seed)
     _device = torch.device("cuda" if available and settings.device != "cpu" else "cpu")
-    return torch.cuda.get_device_name(_device) if _device.type == "cuda" else "cpu"
+    return _device.type
 
 
 def environment() -> dict[str, str]:
@@ -59,7 +59,7 @@ def to_tensor(array: Array) -> torch.Tensor:
 
 
 def to_array(tensor: torch.Tensor) -> Array:
-    """A float64 copy on the host."""
+    """The values on the host, in float64."""
     return tensor.detach().to("cpu", torch.float64).numpy()
 
 

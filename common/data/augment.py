@@ -1,6 +1,6 @@
 """Random changes of a training image: one affine warp with an optional flip, then one intensity table.
 
-Pure functions of (image, mask, numbers in [0, 1)); both frameworks receive the resulting pixels, so that no
+Pure functions of (image, numbers in [0, 1)); both frameworks receive the resulting pixels, so that no
 framework's own resize, rotation unit or interpolation enters the comparison.
 """
 

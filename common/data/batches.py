@@ -42,12 +42,17 @@ class Part:
 
 
 def select_part(
-    cache: Cache, samples: pd.DataFrame, split: pd.Series, name: str, task: Task, class_weights: str = "none"
+    cache: Cache,
+    samples: pd.DataFrame,
+    split: pd.Series,
+    name: str,
+    task: Task,
+    class_weights: NDArray[np.float64] | None = None,
 ) -> Part:
-    """The part `name` of a split (`split`: sample id -> part)."""
+    """The part `name` of a split (`split`: sample id -> part), its samples weighed by class; None: all alike."""
     rows = samples[samples["id"].map(split).eq(name)]
     labels = np.array([task.class_index(label) for label in rows["label"]], dtype=np.int64)
-    weights = weigh_classes(labels, len(task.classes), class_weights)[labels]
+    weights = np.ones(len(labels)) if class_weights is None else class_weights[labels]
     return Part(cache, tuple(rows["id"]), tuple(rows["patient"]), labels, weights)
 
 
@@ -132,11 +137,32 @@ def prefetch(make: Callable[[int], Batch], count: int) -> Iterator[Batch]:
                 future.cancel()
 
 
-def hash_batches(batches: Iterable[Batch]) -> str:
-    """One sha256 over the bytes of the batches, as the frameworks receive them."""
-    digest = hashlib.sha256()
-    for batch in batches:
-        for array in (batch.images, batch.labels, batch.weights, batch.rows):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def batch_bytes(batch: Batch) -> bytes:
+    """Everything of a batch that a framework sees, for digests."""
+    arrays = (batch.images, batch.labels, batch.weights, batch.rows)
+    return b"".join(f"{array.dtype}{array.shape}".encode() + array.tobytes() for array in arrays)
+
+
+class Witness:
+    """Remembers, as digests, what was handed to a framework: the first batches whole, the order of all."""
+
+    def __init__(self) -> None:
+        self._whole, self._order = hashlib.sha256(), hashlib.sha256()
+        self._hashed = 0
+
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches unchanged."""
+        for batch in batches:
+            if self._hashed < config.HASHED_BATCHES:
+                self._hashed += 1
+                self._whole.update(batch_bytes(batch))
+            self._order.update(batch.rows.tobytes())
+            yield batch
+
+    def record(self) -> dict[str, int | str]:
+        """`batches` of run.json."""
+        return {
+            "hashed": self._hashed,
+            "sha256": self._whole.hexdigest(),
+            "order_sha256": self._order.hexdigest(),
+        }

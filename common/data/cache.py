@@ -5,8 +5,8 @@ memory does not grow with the data set, threads need no lock, and a truncated fi
 can be named (a memory map would kill the process with SIGBUS).
 
 The folder's name is a digest of the sample table's content, the size and the version of the rule, so that a cache is
-never stale. Two processes that build the same cache write to files of their own; the last rename wins and the bytes
-are the same.
+never stale. It is built under a name that ends in `.partial`; what a killed build left is removed by the next. Only one
+command at a time works in a study's folder (`common.study.hold`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ class Unreadable:
     """An image that was left out, and why."""
 
     id: str
-    path: str
+    path: str  # the file's name below the folder that the id names: a record to share tells nobody's folders
     reason: str
 
 
@@ -105,15 +104,13 @@ def build_cache(
     if (directory / "cache.json").exists():
         return open_cache(directory)
     parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".partial", dir=parent))
+    for left in (*parent.glob(".*.partial"), directory):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = parent / f".{directory.name}.partial"
+    temporary.mkdir()
     try:
         _write_cache(samples, size, temporary, threads, on_progress)
-        temporary.chmod(0o755)
-        try:
-            temporary.rename(directory)
-        except OSError:  # another process was faster; its bytes are ours
-            if not (directory / "cache.json").exists():
-                raise
+        temporary.rename(directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_cache(directory)
@@ -123,15 +120,29 @@ def open_cache(directory: Path) -> Cache:
     """A finished cache. Raises StudyError where there is none, or where its array does not have the stated size."""
     document = read_json(directory / "cache.json")
     path = directory / "images.npy"
-    rows = {sample_id: row for row, sample_id in enumerate(document["ids"]) if sample_id}
-    size, offset = document["size"], document["offset"]
+    try:
+        rows = {sample_id: row for row, sample_id in enumerate(document["ids"]) if sample_id}
+        size, offset, sha256 = int(document["size"]), int(document["offset"]), str(document["sha256"])
+        unreadable = tuple(Unreadable(**row) for row in document["unreadable"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StudyError(
+            f"{directory / 'cache.json'} does not describe a cache ({error!r}); delete its folder to build it again"
+        ) from error
     expected = offset + len(document["ids"]) * size * size
     if not path.exists() or path.stat().st_size != expected:
         raise StudyError(
             f"{path} is missing or not {expected} bytes long; delete its folder to build it again"
         )
-    unreadable = tuple(Unreadable(**row) for row in document["unreadable"])
-    return Cache(directory, size, rows, unreadable, document["sha256"], offset)
+    return Cache(directory, size, rows, unreadable, sha256, offset)
+
+
+def keep_readable(samples: pd.DataFrame, cache: Cache) -> pd.DataFrame:
+    """The rows whose pictures the cache holds. Raises StudyError where there is none."""
+    readable = samples[samples["id"].isin(list(cache.rows))].reset_index(drop=True)
+    if readable.empty:
+        first = cache.unreadable[0].reason if cache.unreadable else "there is no picture"
+        raise StudyError(f"none of the {len(samples)} pictures can be read; the first: {first}")
+    return readable
 
 
 def _write_cache(
@@ -152,7 +163,9 @@ def _write_cache(
             sample_id, path = ids[done - 1], paths[done - 1]
             if isinstance(result, ImageError):
                 kept.append("")
-                unreadable.append(Unreadable(sample_id, path, str(result)))
+                shown = str(PurePosixPath(sample_id).parent / Path(path).name)
+                reason = f"{shown} {result.fault}; {result.remedy}".replace(path, shown)
+                unreadable.append(Unreadable(sample_id, shown, reason))
                 stream.seek(size * size, os.SEEK_CUR)
             else:
                 kept.append(sample_id)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.data.anatomy import ANGLES, Float, Frame, draw_canvas, frame
 from common.data.heads import Head, generator
 
-# Smallest section that counts as visible: 0.008 units2 = 115 mm2, a disc 12 mm across.
+# Smallest section that counts as visible: 0.02 units2 = 288 mm2, a disc 19 mm across.
 MIN_AREA = 0.02
 LABEL_CANVAS = 80  # px; labels are decided on masks of this size, whatever the picture's
 # Anterior, middle and posterior cerebral artery: direction of the middle, half opening, lowest level.

@@ -9,7 +9,6 @@ are no medical evidence of anything.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 import sys
@@ -35,6 +34,7 @@ from common.data.heads import PHANTOM_VERSION, create_head, generator
 from common.data.lesions import create_lesion, paint_lesion, visible
 from common.data.samples import sample_table
 from common.errors import StudyError
+from common.options import Parser, run_guarded
 
 LAYOUTS = ("binary", "strokes")
 BINARY_PX, STROKES_PX = 650, 512  # side of the pictures in the public sets
@@ -213,7 +213,7 @@ def _write(path: Path, image: NDArray[np.uint8]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m common.data.phantom", description=f"Write drawn CT heads to a folder. {config.NOTICE}"
     )
     default = config.PROFILES["quick"].phantom
@@ -226,13 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     phantom = config.Phantom(patients=options.patients, seed=options.seed, image_size=options.image_size)
-    try:
+
+    def write() -> int:
         write_phantom(options.out, phantom, options.layout)
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{options.out}: drawn pictures in the {options.layout} layout. {config.NOTICE}")
-    return 0
+        print(f"{options.out}: drawn pictures in the {options.layout} layout. {config.NOTICE}")
+        return 0
+
+    return run_guarded(parser.prog, write)
 
 
 if __name__ == "__main__":

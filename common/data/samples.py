@@ -3,10 +3,10 @@
 | column | type | meaning |
 |---|---|---|
 | id     | str | unique and stable: the path below the data set's folder without its suffix, e.g. `Stroke/58 (1)` |
-| path   | str | the picture's file; empty for a drawn slice |
+| path   | str | the picture's file, or `phantom:...`, the recipe of a drawn slice |
 | label  | str | one of `config.LABELS` |
 | patient| str | grouping unit of splits and intervals, unique across sources |
-| mask   | str | the lesion mask's file; empty: none known |
+| mask   | str | the lesion mask's file (a drawn slice with a lesion: its recipe); empty: none known |
 | sha256 | str | digest of the file's bytes (of the drawing's recipe for the phantom) |
 | source | str | the data set the row came from, e.g. the folder's name, or `phantom` |
 """

@@ -16,6 +16,7 @@ from common.report.wording import plural
 from common.results import RunRecord
 
 Verdict = Literal["pass", "fail", "unknown"]
+SIDED = {"patient": "patient", "sha256": "picture"}  # column of the sample table -> what it is
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,49 @@ class Check:
 
 
 def study_checks(evidence: Evidence) -> list[Check]:
-    """The split: no patient on two sides."""
-    name = "No patient on two sides of a split"
+    """The split: no patient and no picture on two sides."""
     try:
         rows = members(evidence)
     except UNREADABLE as error:
-        return [Check(name, "unknown", f"the data files cannot be read ({error})")]
-    sides = rows.groupby(["task", "fold", "patient"])["split"].nunique()
+        reason = f"the data files cannot be read ({error})"
+        return [Check(one_side(noun), "unknown", reason) for noun in SIDED.values()]
+    return [check_sides(rows, column, noun) for column, noun in SIDED.items()]
+
+
+def check_sides(rows: pd.DataFrame, column: str, noun: str) -> Check:
+    """Whether each value of a column stands in one part of each split only; empty values are not known."""
+    known = rows[rows[column] != ""]
+    sides = known.groupby(["task", "fold", column])["split"].nunique()
     shared = sides[sides > 1]
     if len(shared):
-        return [Check(name, "fail", f"{plural(len(shared), 'patient')}, e.g. {shared.index[0][2]}")]
-    folds = plural(rows["fold"].nunique(), "split")
-    return [Check(name, "pass", f"{plural(rows['patient'].nunique(), 'patient')}, {folds}")]
+        return Check(one_side(noun), "fail", f"{plural(len(shared), noun)}, e.g. {short(shared.index[0][2])}")
+    folds = plural(known["fold"].nunique(), "split")
+    return Check(one_side(noun), "pass", f"{plural(known[column].nunique(), noun)}, {folds}")
+
+
+def one_side(noun: str) -> str:
+    return f"No {noun} on two sides of a split"
 
 
 def comparison_checks(comparison: Comparison) -> list[Check]:
     """Equality across the frameworks, run by run: same seed and fold, different framework."""
-    return [across_frameworks(comparison, name, read) for name, read in PROMISES.items()]
+    between = [across_frameworks(comparison, name, read) for name, read in PROMISES.items()]
+    return [*between, *(across_runs(comparison, name, read) for name, read in CONSTANTS.items())]
+
+
+def across_runs(comparison: Comparison, name: str, read: Callable[[RunRecord], object]) -> Check:
+    """Equality over all runs of a framework: a study that was extended later must not mix two programs."""
+    found: dict[str, set[str]] = {}
+    for record in comparison.records:
+        try:
+            found.setdefault(record.run.framework, set()).add(json.dumps(read(record), sort_keys=True))
+        except (*UNREADABLE, TypeError):
+            return Check(name, "unknown", f"{record.run.path} does not say")
+    mixed = {framework: values for framework, values in found.items() if len(values) > 1}
+    if mixed:
+        framework, values = next(iter(mixed.items()))
+        return Check(name, "fail", f"{framework}: {', '.join(short(value) for value in sorted(values))}")
+    return Check(name, "pass", plural(len(comparison.records), "run"))
 
 
 def across_frameworks(comparison: Comparison, name: str, read: Callable[[RunRecord], object]) -> Check:
@@ -121,20 +148,39 @@ def process_settings(record: RunRecord) -> str:
     return json.dumps({name: variables[name] for name in sorted(variables) if name not in IDENTITY_VARIABLES})
 
 
+def versions(record: RunRecord) -> dict[str, str]:
+    """What computed: framework, libraries, machine."""
+    environment = record.document["environment"]
+    return {name: environment[name] for name in sorted(environment)}
+
+
 PROMISES: dict[str, Callable[[RunRecord], object]] = {
     "Same images, labels and patients": field("data", "samples_sha256"),
     "Same split": field("data", "split_sha256"),
     "Same decoded pixels": field("data", "cache_sha256"),
     "Same first training batches, byte for byte": field("batches", "sha256"),
+    "Same order of images in every epoch": field("batches", "order_sha256"),
     "Same starting weights, byte for byte": field("weights", "initial_sha256"),
     "Same number of parameters": field("weights", "parameters"),
     "Same model specification": field("spec"),
     "Same recipe": field("recipe"),
     "Same steps and learning rates in every epoch": schedule,
     "Same samples predicted, same truth": predicted_samples,
+    "Same rule for the kept epoch": field("choice", "rule"),
     "Same rule for the threshold": field("threshold", "rule"),
     "Same device": field("device"),
     "Same number of threads": field("threads"),
     "Same precision": field("precision"),
     "Same process settings": process_settings,
+}
+
+# What must be one thing over all runs of a framework.
+CONSTANTS: dict[str, Callable[[RunRecord], object]] = {
+    "One split, model and recipe in all runs": lambda record: [
+        record.document["data"]["split_sha256"],
+        record.document["spec"],
+        record.document["recipe"],
+    ],
+    "One machine and set of versions in all runs": versions,
+    "One state of the code in all runs": field("git_commit"),
 }

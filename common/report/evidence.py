@@ -217,12 +217,7 @@ def pool(
     notes: list[str],
 ) -> Level | None:
     """Join the folds of each (framework, seed) and stack the seeds. None where nothing can be joined."""
-    thresholds = {
-        (one.run.framework, one.run.seed, one.run.fold): float(
-            (one.document.get("threshold") or {}).get("value", 0.5)
-        )
-        for one in records
-    }
+    thresholds = {(one.run.framework, one.run.seed, one.run.fold): threshold_of(one) for one in records}
     reference: tuple[NDArray, NDArray, NDArray] | None = None
     arms = []
     for framework, its_seeds in seeds.items():

@@ -16,7 +16,7 @@ from common.report.curves import mean_precision_recall, mean_roc
 from common.report.evidence import Arm, Comparison, Level
 from common.report.plotting import DASHES, INK, MARKERS, PAPER, Picture, colour, finish, new_figure, style
 from common.report.scores import Scores
-from common.report.wording import percent
+from common.report.wording import percent, signed
 
 
 def comparison_figures(comparison: Comparison, scores: Scores, directory: Path) -> dict[str, list[Picture]]:
@@ -230,8 +230,8 @@ def forest(comparison: Comparison, level: Level, scores: Scores, directory: Path
     unique = dict(zip(labels, handles, strict=True))
     axes.legend(unique.values(), unique.keys(), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     words = "; ".join(
-        f"{one.framework} − {one.reference}, {TITLE[one.metric]} {one.difference:+.3f} "
-        f"({one.ci_low:+.3f} to {one.ci_high:+.3f})"
+        f"{one.framework} − {one.reference}, {TITLE[one.metric]} {signed(one.difference)} "
+        f"({signed(one.ci_low)} to {signed(one.ci_high)})"
         for one in defined
     )
     columns = ("difference", "sd", "ci_low", "ci_high")

@@ -17,7 +17,7 @@ from common.results import RunRecord, write_csv, write_text
 from common.statistics import spread
 
 TIMINGS = {  # of run.json: (title, unit)
-    "import_seconds": ("Import the framework", "s"),
+    "import_seconds": ("Start and import", "s"),
     "build_seconds": ("Build the model", "s"),
     "first_step_seconds": ("First training step (compiling included)", "s"),
     "step_p50_seconds": ("Steady step, median", "s"),

@@ -140,7 +140,11 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
             "cache_sha256": digest("cache"),
             "counts": counts(samples, split, run.fold),
         },
-        "batches": {"hashed": config.HASHED_BATCHES, "sha256": digest("batches", run.seed, run.fold)},
+        "batches": {
+            "hashed": config.HASHED_BATCHES,
+            "sha256": digest("batches", run.seed, run.fold),
+            "order_sha256": digest("order", run.seed, run.fold),
+        },
         "weights": {
             "initial_sha256": digest("initial", run.seed),
             "final_sha256": digest("final", run),

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import RECIPE, SPEC, make_samples, make_slice, write_cache
+from tiny import RECIPE, SPEC, hash_batches, make_samples, make_slice, write_cache
 
 from common import config
 from common.config import TASKS, Augmentation, CnnSpec, Recipe
@@ -24,7 +24,6 @@ from common.data.batches import (
     Part,
     epoch_order,
     evaluation_batches,
-    hash_batches,
     normalise,
     prefetch,
     select_part,
@@ -38,13 +37,14 @@ from common.losses import binary_cross_entropy
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = TASKS["binary"]
+WEIGHTS = np.array([0.75, 1.5])  # of the classes
 STILL = Augmentation(0, 0, 0, 0, 0, 0)
 SAMPLES = 22  # with batches of 4: 6 steps, the last one filled up
 
 
-def make_part(folder: Path, samples: pd.DataFrame, rule: str = "balanced") -> Part:
+def make_part(folder: Path, samples: pd.DataFrame) -> Part:
     split = pd.Series("train", index=samples["id"].tolist())
-    return select_part(write_cache(folder, samples), samples, split, "train", BINARY, rule)
+    return select_part(write_cache(folder, samples), samples, split, "train", BINARY, WEIGHTS)
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ def test_other_parts_of_the_split_change_nothing(tmp_path: Path) -> None:
     split = pd.Series("test", index=samples["id"].tolist())
     split[inside["id"].tolist()] = "train"
     cache = write_cache(tmp_path / "cache", samples)
-    whole = select_part(cache, samples, split, "train", BINARY, "balanced")
-    alone = select_part(cache, inside, split, "train", BINARY, "balanced")
+    whole = select_part(cache, samples, split, "train", BINARY, WEIGHTS)
+    alone = select_part(cache, inside, split, "train", BINARY, WEIGHTS)
     assert len(whole) == 16
     assert stream_hash(whole) == stream_hash(alone)
 
@@ -211,7 +211,7 @@ def test_a_part_has_its_own_samples_labels_and_weights(tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "cache", samples)
     split = pd.Series("train", index=samples["id"].tolist())
     split[["p0000/0", "p0000/1", "p0001/0", "p0001/1", "p0002/0", "p0002/1"]] = "val"
-    val = select_part(cache, samples, split.sample(frac=1, random_state=1), "val", BINARY, "balanced")
+    val = select_part(cache, samples, split.sample(frac=1, random_state=1), "val", BINARY, WEIGHTS)
     assert val.ids == ("p0000/0", "p0000/1", "p0001/0", "p0001/1", "p0002/0", "p0002/1")
     assert val.patients == ("p0000", "p0000", "p0001", "p0001", "p0002", "p0002")
     np.testing.assert_array_equal(val.labels, [1, 1, 0, 0, 0, 0])

@@ -20,7 +20,10 @@ from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.engines import (
     check_framework,
     core_slots,
+    framework_of,
     module_of,
+    probe_framework,
+    resolve_device,
     run_locally,
     threads_of,
     visible_gpus,
@@ -75,7 +78,9 @@ elif fault == "sleeps":
 elif fault == "babbles":
     sys.stdout.buffer.write(b"\\xff\\xfe no text\\n[1, 2]\\n3\\nnull\\n{broken\\n\\n" + b"x" * 200_000 + b"\\n")
     sys.stderr.write("y" * 200_000 + "\\n")
-    print(json.dumps({"epoch": 1}), end="", flush=True)  # and no newline at the end
+    for line in ({"steps": 3}, {"steps": 3, "of": 0}, {"steps": "3", "of": 4}, {"epoch": 2}, {"complete": 1}):
+        print(json.dumps(line))  # a library's own JSON
+    print(json.dumps({"steps": 2, "of": 2}), end="", flush=True)  # and no newline at the end
     complete()
 else:
     print(json.dumps({"steps": 1, "of": 2}), flush=True)
@@ -164,6 +169,87 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
     check_framework("keras-jax")
 
 
+def test_an_unknown_framework_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        StudyError, match=r"'keras-numpy' is none of torch, .*KERAS_BACKEND to one of tensorflow, jax"
+    ):
+        check_framework("keras-numpy")
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"), [(None, "tensorflow"), ("", "tensorflow"), ("jax", "jax"), ("foo", "foo")]
+)
+def test_the_environment_says_which_keras_is_meant(
+    monkeypatch: pytest.MonkeyPatch, backend: str | None, name: str
+) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if backend is not None:
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+    assert framework_of("keras_impl") == f"keras-{name}"
+    assert framework_of("torch_impl") == "torch"
+
+
+# --- the device ---------------------------------------------------------------------------------------------------
+
+PROBED = """
+import json, os, sys
+answers = json.loads(os.environ["PROBE_ANSWERS"])
+assert sys.argv[1:] == ["info"], sys.argv
+text, code = answers[os.environ.get("KERAS_BACKEND", "torch")]
+print(text, file=sys.stderr if code else sys.stdout)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_gpus: None) -> Callable[..., None]:
+    """Sets what each framework prints as `info` and its exit code; PROBED stands in for the packages."""
+    write_worker(tmp_path / "modules", "probed", PROBED, monkeypatch)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+    def give(**said: tuple[str, int]) -> None:
+        monkeypatch.setenv("PROBE_ANSWERS", json.dumps(said))
+
+    return give
+
+
+def info(device: str) -> tuple[str, int]:
+    return f"device    {device}\nframework  Some 1.0 on something\nbackend  any\n\nloose", 0
+
+
+def test_auto_is_the_cpu_at_once_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(framework: str) -> dict[str, str]:
+        raise AssertionError(f"{framework} was started")
+
+    monkeypatch.setattr(engines, "probe_framework", refuse)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert resolve_device("auto", config.FRAMEWORKS) == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert resolve_device("cpu", config.FRAMEWORKS) == "cpu"
+    assert resolve_device("cuda", config.FRAMEWORKS) == "cuda"
+
+
+def test_auto_is_what_every_framework_sees(answers: Callable[..., None]) -> None:
+    answers(torch=info("cuda"), tensorflow=info("cuda"), jax=info("cpu"))
+    assert probe_framework("torch")["framework"] == "Some 1.0 on something"
+    assert resolve_device("auto", ["torch", "keras-tensorflow"]) == "cuda"
+    assert resolve_device("auto", ["keras-jax"]) == "cpu"
+    with pytest.raises(StudyError, match=r"^torch sees cuda, keras-jax only cpu; give --device cpu$"):
+        resolve_device("auto", ["torch", "keras-jax"])
+    answers(torch=info("cuda"), tensorflow=info("cpu"))
+    remedy = r"install tensorflow\[and-cuda\] or give --device cpu$"
+    with pytest.raises(StudyError, match=f"^torch sees cuda, keras-tensorflow only cpu; {remedy}"):
+        resolve_device("auto", ["torch", "keras-tensorflow"])
+
+
+def test_a_framework_that_does_not_start_is_named(answers: Callable[..., None]) -> None:
+    answers(torch=("first\nlibcudart.so.12 is missing", 1), tensorflow=("device cpu", 0))
+    with pytest.raises(StudyError, match=r"torch does not start: libcudart\.so\.12 is missing; try"):
+        resolve_device("auto", ["torch"])
+    with pytest.raises(StudyError, match="keras-tensorflow does not start: no message"):
+        probe_framework("keras-tensorflow")
+
+
 # --- the environment of a worker ----------------------------------------------------------------------------------
 
 
@@ -210,7 +296,10 @@ def test_cpu_hides_the_gpus_and_slots_share_them_out(two_gpus: None, monkeypatch
     assert shared == ["4", "6", "4", "6"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
-    assert worker_environment("keras-jax", "auto", "float32", threads=1)["JAX_PLATFORMS"] == "cpu"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(engines, "visible_gpus", list)
+    for device in ("auto", "cuda"):  # a GPU that we do not see is not hidden from the framework
+        assert "CUDA_VISIBLE_DEVICES" not in worker_environment("torch", device, "float32", threads=1)
 
 
 def test_only_float64_asks_jax_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,11 +374,26 @@ def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> N
 def test_what_a_library_prints_goes_to_the_log(scene: Scene) -> None:
     (run,) = scene.run({0: "babbles"}, runs=1)
     assert scene.status(run) == ("complete", None)
-    assert [list(event) for event in scene.of(run)] == [["started"], ["pid"], ["epoch"], ["complete"]]
+    assert [list(event) for event in scene.of(run)] == [["started"], ["pid"], ["steps", "of"], ["complete"]]
+    assert scene.of(run)[2] == {"steps": 2, "of": 2}
     log = (run_directory(scene.directory, run) / "run.log").read_bytes()
     assert b"\xff\xfe no text\n[1, 2]\n3\nnull\n{broken\n" in log
+    assert b'{"steps": 3}\n{"steps": 3, "of": 0}\n' in log
     assert b"x" * 200_000 in log
     assert b"y" * 200_000 in log
+
+
+def test_a_damaged_record_is_run_again_and_a_finished_one_of_another_kind_is_kept(scene: Scene) -> None:
+    damaged, other, last = Study(frameworks=("torch",), seeds=3).runs()
+    for run, text in ((damaged, "{"), (other, '{"format": 9, "status": "complete"}')):
+        run_directory(scene.directory, run).mkdir(parents=True)
+        (run_directory(scene.directory, run) / "run.json").write_text(text)
+    scene.run({}, runs=3)
+    assert scene.status(damaged) == ("complete", None)
+    assert scene.status(last) == ("complete", None)
+    (event,) = scene.of(other)
+    assert "holds a finished run" in event["failed"]
+    assert read_json(run_directory(scene.directory, other) / "run.json")["format"] == 9
 
 
 def test_a_folder_that_can_no_longer_be_written_is_named(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from common import measure
@@ -145,9 +146,79 @@ def test_usable_cores_are_those_this_process_may_use() -> None:
 
 def test_the_environment_is_words_and_has_no_gap() -> None:
     environment = measure.common_environment()
-    assert {"python", "system", "cpu", "cores", "memory_gib", *measure.PACKAGES} == environment.keys()
+    machine = {"python", "system", "cpu", "cores", "memory_gib", "gpu"}
+    assert machine | measure.PACKAGES.keys() == environment.keys()
     assert all(isinstance(value, str) and value for value in environment.values())
     assert re.fullmatch(r"3\.\d+\.\d+.*", environment["python"])
+
+
+def test_nothing_about_a_machine_can_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OpenCV is installed under another name, where a module has no version, where the system tells nothing."""
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    whole = measure.common_environment()
+    assert whole["opencv"] == cv2.__version__
+    monkeypatch.setitem(measure.PACKAGES, "pandas", "no_such_module_here")
+    monkeypatch.setitem(measure.PACKAGES, "scipy", "keyword")
+    monkeypatch.setattr(measure.psutil, "virtual_memory", fail)
+    monkeypatch.setattr(measure, "cpu_name", fail)
+    unknown = dict.fromkeys(("pandas", "scipy", "memory_gib", "cpu"), "unknown")
+    assert measure.common_environment() == whole | unknown
+
+
+# --- GPUs ---------------------------------------------------------------------------------------------------------
+
+NVIDIA_SMI = """#!/bin/sh
+case "$1 $3" in
+    "--query-gpu=index ") printf '0\\n1\\n2\\n' ;;
+    "--query-gpu=name --id=0,1,2") printf 'NVIDIA H200\\nNVIDIA H200\\nNVIDIA L4\\n' ;;
+    "--query-gpu=name --id=1") echo 'NVIDIA H200' ;;
+    *) exit 6 ;;
+esac
+"""
+
+
+@pytest.fixture
+def no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without the driver's folder in /proc; `nvidia-smi` may be put into the folder returned."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(measure, "DRIVER_FOLDER", tmp_path / "absent")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_driver_there_is_no_gpu(no_gpu: Path) -> None:
+    assert measure.visible_gpus() == []
+    assert measure.gpu_name() is None
+    assert measure.common_environment()["gpu"] == "none"
+
+
+def test_gpus_are_found_where_only_nvidia_smi_knows_them(
+    no_gpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (no_gpu / "nvidia-smi").write_text(NVIDIA_SMI)
+    (no_gpu / "nvidia-smi").chmod(0o755)
+    assert measure.visible_gpus() == ["0", "1", "2"]
+    assert measure.gpu_name() == "NVIDIA H200, NVIDIA L4"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert measure.common_environment()["gpu"] == "NVIDIA H200"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert measure.common_environment()["gpu"] == "none"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "77")
+    assert measure.gpu_name() is None  # nvidia-smi fails
+
+
+@pytest.mark.parametrize(
+    ("chosen", "gpus"),
+    [("", []), ("-1", []), ("4, 6", ["4", "6"]), ("2,-1,3", ["2"]), ("GPU-8a", ["GPU-8a"])],
+)
+def test_chosen_gpus_end_at_the_first_invalid_one(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, gpus: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert measure.visible_gpus() == gpus
 
 
 def git(folder: Path, *arguments: str) -> str:

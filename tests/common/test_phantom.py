@@ -283,6 +283,17 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
         write_phantom(tmp_path / "new", Phantom(patients=1), "other")
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert phantom.main([str(tmp_path / "file" / "out"), "--layout", "binary", "--patients", "1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m common.data.phantom: ")
+    assert "file/out" in line
+    assert "cannot be written" in line
+
+
 def test_the_command_writes_and_says_what_it_is_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from common.config import Run
 from common.errors import StudyError
 from common.results import (
     Predictions,
+    discard_damaged,
     read_json,
     read_predictions,
     read_run,
@@ -212,21 +213,44 @@ def test_a_failed_run_is_read_but_not_complete(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"seed": 0}, {"framework": "keras-tensorflow"}, {"fold": 1}])
-def test_the_record_of_another_run_is_refused(directory: Path, change: dict[str, object]) -> None:
+def test_the_record_of_another_run_counts_as_failed(directory: Path, change: dict[str, object]) -> None:
     path = run_directory(directory, RUN) / "run.json"
     document = read_json(path)
     write_json(path, {**document, "run": {**document["run"], **change}})
-    with pytest.raises(
-        StudyError, match=r"run\.json is not the record of this run in format 1; move it away"
-    ):
-        read_run(directory, RUN)
+    assert_unusable(directory, "is not the record of this run in format 1")
 
 
-def test_a_record_of_another_format_is_refused(directory: Path) -> None:
+@pytest.mark.parametrize("change", [{"format": 2}, {"status": "started"}, {"status": None}])
+def test_a_record_of_another_format_counts_as_failed(directory: Path, change: dict[str, object]) -> None:
     path = run_directory(directory, RUN) / "run.json"
-    write_json(path, {**read_json(path), "format": 2})
-    with pytest.raises(StudyError, match="format 1"):
-        read_run(directory, RUN)
+    write_json(path, {**read_json(path), **change})
+    assert_unusable(directory, "is not the record of this run in format 1")
+
+
+@pytest.mark.parametrize("text", ["", '{"format": 1', "[1]", "\xff\xfe"])
+def test_a_damaged_record_counts_as_failed_and_can_be_discarded(directory: Path, text: str) -> None:
+    folder = run_directory(directory, RUN)
+    (folder / "run.json").write_bytes(text.encode("latin-1"))
+    assert_unusable(directory, "is damaged")
+    discard_damaged(folder)
+    discard_damaged(folder)
+    assert read_run(directory, RUN) is None
+
+
+def test_only_what_is_damaged_is_discarded(directory: Path) -> None:
+    for run in read_study(directory).study.runs():
+        discard_damaged(run_directory(directory, run))
+    assert len(read_study(directory).runs) == 4
+
+
+def assert_unusable(directory: Path, fault: str) -> None:
+    """The run counts as failed, says why in the study's own terms, and hides none of the others."""
+    record = read_study(directory)
+    assert len(record.runs) == 4
+    assert len(record.complete) == 3
+    (found,) = [one for one in record.runs if one.run == RUN]
+    assert found.document["status"] == "failed"
+    assert found.document["reason"] == f"runs/{RUN.path}/run.json {fault}; delete its folder"
 
 
 def test_ids_are_words_even_when_they_look_like_numbers_or_gaps(tmp_path: Path) -> None:
@@ -245,7 +269,7 @@ def test_ids_are_words_even_when_they_look_like_numbers_or_gaps(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "does not exist"),
+        (None, "does not exist; give the folder of a study"),
         ("", "cannot be read as JSON"),
         ('{"study": ', "cannot be read as JSON"),
         ("\xff\xfe", "cannot be read as JSON"),
@@ -269,8 +293,7 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path, text: str | None, mes
 
 def test_a_study_comes_back_as_it_was_asked_for(directory: Path) -> None:
     record = read_study(directory)
-    assert config.to_json(record.study) == json.loads(json.dumps(config.to_json(record.study))) | {
-        name: getattr(record.study, name) for name in ("data", "tasks", "models", "frameworks")
-    }
+    written = json.dumps(config.to_json(record.study))
+    assert config.study_from_json(json.loads(written)) == record.study
     assert record.study.seeds == 2
     assert record.study.recipes["binary/cnn"] == config.Recipe(epochs=6)

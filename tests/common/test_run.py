@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny import RECIPE, SPEC, Model, TinyFramework, make_study, tiny_world, write_pictures
+from tiny import RECIPE, SPEC, Model, TinyFramework, hash_batches, make_study, tiny_world, write_pictures
 
 from common import config
 from common import run as run_module
 from common.config import TASKS, Run
-from common.data.batches import evaluation_batches, hash_batches, training_batches
+from common.data.batches import Witness, evaluation_batches, training_batches, weigh_classes
 from common.errors import StudyError
 from common.framework import Batch
 from common.losses import binary_cross_entropy, sigmoid
@@ -170,8 +170,21 @@ def test_frameworks_get_the_same_bytes_and_seeds_get_others(directory: Path) -> 
     assert other["batches"]["sha256"] != a["batches"]["sha256"]
     assert other["weights"]["initial_sha256"] != a["weights"]["initial_sha256"]
     data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
+    witness = Witness()
+    for epoch in (1, 2):
+        assert list(witness.watch(training_batches(data.train, RECIPE, SPEC, 0, epoch)))
+    assert a["batches"] == witness.record()
     first = islice(training_batches(data.train, RECIPE, SPEC, 0, 1), config.HASHED_BATCHES)
-    assert a["batches"] == {"hashed": config.HASHED_BATCHES, "sha256": hash_batches(first)}
+    assert a["batches"]["sha256"] == hash_batches(first)
+    assert a["batches"]["hashed"] == config.HASHED_BATCHES
+    assert other["batches"]["order_sha256"] != a["batches"]["order_sha256"]
+
+
+def test_every_part_is_weighed_by_the_classes_of_the_training_part(directory: Path) -> None:
+    data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
+    weights = weigh_classes(data.train.labels, 2, "balanced")
+    for part in (data.train, data.val, data.test):
+        np.testing.assert_array_equal(part.weights, weights[part.labels])
 
 
 def test_a_framework_is_handed_every_batch_of_every_epoch_in_order(directory: Path) -> None:
@@ -198,7 +211,9 @@ def fit(directory: Path, framework: TinyFramework, **changes: float) -> tuple[Fi
     framework.write_weights(model, initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, 0))
     recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
     clock = StepClock(framework.synchronise)
-    found = fit_model(framework, model, data, TASKS["binary"], SPEC, recipe, 0, clock, lambda event: None)
+    found = fit_model(
+        framework, model, data, TASKS["binary"], SPEC, recipe, 0, clock, Witness(), lambda event: None
+    )
     return found, data, model
 
 

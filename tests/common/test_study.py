@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from tiny import RECIPE, TinyFramework, make_study, tiny_world, write_pictures
+from tiny import RECIPE, SPEC, TinyFramework, make_study, tiny_world, write_pictures
 
 from common import config, engines
 from common import study as study_module
@@ -19,11 +21,12 @@ from common.config import Augmentation, Phantom, Run, Study
 from common.data import cache as cache_module
 from common.data.samples import samples_digest
 from common.errors import StudyError
-from common.results import read_json, read_run, read_study, run_directory, write_json
+from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
 from common.run import execute, record_failure
 from common.study import carry_out, missing_runs, prepare_study, run_study
 
 __all__ = ["tiny_world"]  # a fixture
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("tiny_world")
 
 
@@ -34,6 +37,7 @@ class Here:
         self.failing: set[Run] = set()
         self.stop_after: int | None = None
         self.executed: list[Run] = []
+        self.devices: list[str] = []  # of every call
 
     def __call__(
         self,
@@ -42,12 +46,13 @@ class Here:
         runs: Sequence[Run],
         on_event: Callable[[Run, dict[str, Any]], object],
     ) -> None:
-        del study
+        self.devices.append(study.device)
         for run in runs:
             if len(self.executed) == self.stop_after:
                 raise KeyboardInterrupt
             self.executed.append(run)
             on_event(run, {"started": "now"})
+            discard_damaged(run_directory(directory, run))
             if run in self.failing:
                 record_failure(
                     directory, run, "the process was ended by SIGABRT", "2026-01-01T00:00:00+00:00"
@@ -142,7 +147,7 @@ def test_without_data_it_is_the_phantom(directory: Path, monkeypatch: pytest.Mon
     assert record.audit()["sources"] == ["phantom"]
     assert record.audit()["patients"] == 12
     more = dataclasses.replace(record.study, patients=13)
-    with pytest.raises(StudyError, match=r"the data in the phantom differ from those of the study"):
+    with pytest.raises(StudyError, match=r"holds a study with patients 0, and 13 was asked for"):
         prepare_study(more, directory)
     assert prepare_study(more, directory.with_name("more")).audit()["patients"] == 13
 
@@ -160,6 +165,9 @@ def test_unreadable_pictures_are_left_out_and_listed(data: Path, directory: Path
     assert left_out.isdisjoint(record.samples()["id"])
     assert left_out.isdisjoint(record.split()["id"])
     assert left_out.isdisjoint(record.runs[0].predictions().sample_id.tolist())
+    assert [row["path"] for row in audit["unreadable"]] == ["Normal/4 (1).png", "Stroke/7 (0).png"]
+    assert str(data) not in (directory / "data" / "audit.json").read_text()
+    assert str(data) not in next((directory / "data" / "cache").glob("*/cache.json")).read_text()
     lines = [line for line in said.splitlines() if line.startswith("left out: ")]
     assert ["4 (1).png is empty" in lines[0], "7 (0).png is no" in lines[1]] == [True, True]
 
@@ -222,6 +230,8 @@ def test_a_full_disk_is_named_and_can_be_mended(
         ("folds", 2),
         ("split_seed", 1),
         ("precision", "float64"),
+        ("device", "cuda"),
+        ("specs", {"cnn": dataclasses.replace(SPEC, hidden=7)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, epochs=3)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, augmentation=Augmentation(contrast=0.2))}),
         ("data", ("elsewhere",)),
@@ -260,6 +270,80 @@ def test_a_folder_with_something_else_as_study_json_is_refused(data: Path, direc
     write_json(directory / "study.json", {"study": {"surprise": 1}})
     with pytest.raises(StudyError, match=r"study\.json does not describe a study"):
         prepare_study(make_study(data), directory)
+
+
+# --- one device ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seen", ["cpu", "cuda"])
+def test_auto_is_resolved_once_for_every_run(
+    data: Path, directory: Path, here: Here, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(engines, "probe_framework", lambda framework: {"device": seen})
+    follow(make_study(data, device="auto", seeds=1), directory)
+    assert read_json(directory / "study.json")["study"]["device"] == seen
+    assert here.devices == [seen]
+
+
+def test_a_gpu_for_one_framework_only_is_refused(
+    data: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(
+        engines, "probe_framework", lambda name: {"device": "cuda" if name == "tiny-a" else "cpu"}
+    )
+    with pytest.raises(StudyError, match="tiny-a sees cuda, tiny-b only cpu; give --device cpu"):
+        prepare_study(make_study(data, device="auto"), directory)
+    assert not directory.exists()
+
+
+# --- one command a folder -----------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from pathlib import Path
+from common.study import hold
+
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_commands_do_not_work_in_one_folder(data: Path, directory: Path, here: Here) -> None:
+    """Not while one runs; at once when it is killed, for the kernel lets go of its lock."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(directory)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(StudyError, match=f"another command is working in {directory}; wait for it or"):
+            follow(make_study(data), directory)
+        assert not (directory / "study.json").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+    failed, _ = follow(make_study(data, seeds=1), directory)
+    assert failed == []
+
+
+def test_a_file_system_without_locks_is_worked_on(
+    data: Path, directory: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(study_module.fcntl, "flock", fail)
+    failed, _ = follow(make_study(data, seeds=1), directory)
+    assert failed == []
 
 
 # --- running, growing, resuming -----------------------------------------------------------------------------------
@@ -342,6 +426,41 @@ def test_an_interrupted_study_goes_on_where_it_stopped(data: Path, directory: Pa
     assert {name: after[name] for name in before} == before
     assert list(directory.rglob("*.partial")) == []
     assert [record.run for record in read_study(directory).complete] == study.runs()
+
+
+def test_a_damaged_record_is_run_again_and_hides_nothing(data: Path, directory: Path, here: Here) -> None:
+    study = make_study(data, seeds=1)
+    follow(study, directory)
+    damaged = run_directory(directory, study.runs()[0]) / "run.json"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    record = read_study(directory)
+    assert [found.complete for found in record.runs] == [False, True]
+    assert record.runs[0].document["reason"].endswith("run.json is damaged; delete its folder")
+    failed, said = follow(study, directory)
+    assert failed == []
+    assert "1 of 2 runs are finished already and kept" in said
+    assert here.executed[2:] == [study.runs()[0]]
+    assert len(read_study(directory).complete) == 2
+
+
+@pytest.mark.parametrize("damage", ["absent", "short", "no json", "no cache", "unnamed"])
+def test_a_damaged_cache_does_not_keep_the_report_from_being_written(
+    data: Path, directory: Path, damage: str
+) -> None:
+    record = prepare_study(make_study(data), directory)
+    assert study_module._slice_reader(record) is not None
+    folder = directory / record.document["caches"]["16"]
+    if damage == "absent":
+        shutil.rmtree(folder)
+    elif damage == "short":
+        (folder / "images.npy").write_bytes(b"")
+    elif damage == "no json":
+        (folder / "cache.json").write_text("{")
+    elif damage == "no cache":
+        (folder / "cache.json").write_text('{"ids": 3}')
+    else:
+        write_json(directory / "study.json", {**record.document, "caches": {}})
+    assert study_module._slice_reader(read_study(directory)) is None
 
 
 def test_run_study_returns_what_it_tried(data: Path, directory: Path, here: Here) -> None:

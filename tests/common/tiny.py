@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from common import config, engines
 from common.config import CnnSpec, Recipe, Study
+from common.data.batches import batch_bytes
 from common.data.cache import Cache, open_cache
 from common.data.samples import sample_table
 from common.framework import Array, Batch, Settings, Weights
@@ -22,9 +24,14 @@ from common.random_numbers import generator
 from common.results import write_json
 from common.weights import check_weights
 
-SPEC = CnnSpec(image_size=16, channels=1)
+SPEC = CnnSpec(image_size=16, channels=1, pixel_mean=0.5, pixel_std=0.5)
 RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=0.5)
 POOL = 4  # px, side of the windows whose means are the features
+
+
+def hash_batches(batches: Iterable[Batch]) -> str:
+    """One digest of everything in a stream."""
+    return hashlib.sha256(b"".join(map(batch_bytes, batches))).hexdigest()
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Both train the same study on the same pictures; each then evaluates what the oth
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 from scipy.special import logit
 
-from common.config import MODELS, NOTICE, CnnSpec, Phantom
+from common.config import MODELS, NOTICE, WORKER_ENVIRONMENT, CnnSpec, Phantom
 from common.data.phantom import write_phantom
 from common.engines import check_framework
 from common.errors import StudyError
@@ -142,6 +143,52 @@ def count_parameters(spec: CnnSpec) -> int:
     flat = (spec.image_size // 2 ** len(spec.features)) ** 2 * widths[-1]
     convolutions = sum(out * (into * spec.kernel_size**2 + 1) for into, out in pairwise(widths))
     return convolutions + spec.hidden * (flat + 1) + spec.outputs * (spec.hidden + 1)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("command", ["info", "train"])
+def test_without_its_framework_a_stack_says_what_to_install(
+    stacks: dict[str, Stack], package: str, command: str
+) -> None:
+    own = FRAMEWORK[package].split("-")[-1]
+    hidden = {"HIDDEN_PACKAGES": ",".join([*OTHERS[package], own, "keras"])}
+    alone = dataclasses.replace(stacks[package], environment=stacks[package].environment | hidden)
+    (line,) = alone.run(command, code=2).splitlines()
+    assert line.startswith(f"{package}: framework '{FRAMEWORK[package]}' needs the package ")
+    assert own in line
+    assert f"`pip install -r {package}/requirements.txt`" in line
+    answer = alone.run(command, "--help")
+    assert NOTICE in answer or "--device" in answer
+
+
+@pytest.mark.parametrize("backend", ["numpy", "foo"])
+def test_a_backend_that_is_not_compared_is_refused(stacks: dict[str, Stack], backend: str) -> None:
+    alone = stacks["keras_impl"]
+    alone = dataclasses.replace(alone, environment=alone.environment | {"KERAS_BACKEND": backend})
+    (line,) = alone.run("train", code=2).splitlines()
+    assert line.startswith(f"keras_impl: framework 'keras-{backend}' is none of ")
+    assert "KERAS_BACKEND" in line
+
+
+# Python runs this at its end, which shows the environment that the framework was loaded in.
+TELL = """
+import atexit, json, os
+atexit.register(lambda: open(os.environ["TOLD"], "w").write(json.dumps(dict(os.environ))))
+"""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_commands_that_do_not_train_have_a_workers_environment_too(
+    stacks: dict[str, Stack], tmp_path: Path, package: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDE + TELL, encoding="utf-8")
+    changes = {"PYTHONPATH": str(tmp_path), "TOLD": str(tmp_path / "told"), "OMP_NUM_THREADS": "7"}
+    alone = dataclasses.replace(stacks[package], environment=stacks[package].environment | changes)
+    alone.run("info", "--device", "cpu", "--threads", "1")
+    told = json.loads((tmp_path / "told").read_text(encoding="utf-8"))
+    assert told.items() >= WORKER_ENVIRONMENT.items()
+    assert (told["OMP_NUM_THREADS"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "")
+    assert told.get("KERAS_BACKEND") == {"torch_impl": None, "keras_impl": "tensorflow"}[package]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
