@@ -85,7 +85,10 @@ def test_nothing_can_be_changed_by_accident(value: object) -> None:
 
 def test_a_recipe_is_the_profiles_unless_told_otherwise() -> None:
     assert recipe_of("binary", "cnn", "standard") == Recipe(epochs=PROFILES["standard"].epochs["binary"])
-    assert recipe_of("binary", "cnn", "quick", epochs=3, batch_size=5) == Recipe(epochs=3, batch_size=5)
+    light = PROFILES["quick"].augmentation
+    assert light != Recipe(1).augmentation
+    changed = recipe_of("binary", "cnn", "quick", epochs=3, batch_size=5)
+    assert changed == Recipe(epochs=3, batch_size=5, augmentation=light)
 
 
 # --- the grid -----------------------------------------------------------------------------------------------------
@@ -95,7 +98,9 @@ def test_the_runs_of_a_grid() -> None:
     study = Study(frameworks=("torch", "keras-jax"), seeds=2, folds=2)
     keys = [(run.seed, run.fold, run.framework) for run in study.runs()]
     pairs = [(seed, fold) for seed in (0, 1) for fold in (0, 1)]
-    assert keys == [(*pair, framework) for pair in pairs for framework in ("torch", "keras-jax")]
+    assert [key[:2] for key in keys] == [pair for pair in pairs for _ in range(2)]
+    first = [framework for _, _, framework in keys[::2]]
+    assert first == ["torch", "keras-jax", "keras-jax", "torch"]  # each goes first as often as the other
     assert len({run.path for run in study.runs()}) == 8
     assert str(study.runs()[-1].path) == "binary/cnn/keras-jax/aligned/seed1-fold1"
 
@@ -136,7 +141,7 @@ def test_without_options_it_is_the_quick_profile_on_the_phantom() -> None:
         frameworks=DEFAULT,
         seeds=profile.seeds,
         folds=profile.folds,
-        recipes={"binary/cnn": Recipe(epochs=profile.epochs["binary"])},
+        recipes={"binary/cnn": recipe_of("binary", "cnn", "quick")},
     )
     assert directory_of(parse()) == Path("results/phantom-quick")
 

@@ -74,8 +74,8 @@ def test_off_a_terminal_each_end_is_a_line(clock: FakeTime) -> None:
     assert text.getvalue().splitlines() == [
         "[3/6] binary cnn torch seed 0 fold 0 done, about 30 s left",
         "[4/6] binary cnn keras-tensorflow seed 0 fold 0 failed: the process was ended by SIGABRT, about 20 s left",
-        "[5/6] binary cnn torch seed 1 fold 0 done, about 10 s left",
-        "[6/6] binary cnn keras-tensorflow seed 1 fold 0 done",
+        "[5/6] binary cnn keras-tensorflow seed 1 fold 0 done, about 10 s left",
+        "[6/6] binary cnn torch seed 1 fold 0 done",
     ]
 
 
