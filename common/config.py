@@ -62,7 +62,7 @@ class CnnSpec:
     name: str = "cnn"
     image_size: int = 128  # px; input is (N, image_size, image_size, channels)
     channels: int = 3  # RGB as in the public project; the grey slice is repeated
-    features: tuple[int, ...] = (16, 32, 64, 128)  # one 3x3 convolution, ReLU and 2x2 max-pool each
+    features: tuple[int, ...] = (8, 16, 32, 64, 128)  # one 3x3 convolution, ReLU and 2x2 max-pool each
     kernel_size: int = 3
     hidden: int = 128  # units of the fully connected layer
     dropout: float = (
@@ -103,7 +103,7 @@ class Recipe:
     """How a model is trained. One recipe serves every framework; none of its numbers is left to a default."""
 
     epochs: int
-    batch_size: int = 16
+    batch_size: int = 8  # some hundred slices: steps are scarcer than images
     learning_rate: float = 1e-3  # peak of the schedule
     warmup_fraction: float = 0.1  # of all steps, linear from 0
     final_learning_rate_fraction: float = 0.01  # the cosine ends here
@@ -139,7 +139,7 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "quick": Profile("quick", 2, 1, {"binary": 8}, Phantom(patients=90), LIGHT_AUGMENTATION),
+    "quick": Profile("quick", 2, 1, {"binary": 10}, Phantom(patients=90), LIGHT_AUGMENTATION),
     "standard": Profile("standard", 3, 1, {"binary": 12}, Phantom(patients=150)),
     "full": Profile("full", 5, 5, {"binary": 30}, Phantom(patients=300)),
 }
