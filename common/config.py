@@ -139,7 +139,7 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "quick": Profile("quick", 2, 1, {"binary": 8}, Phantom(patients=90), LIGHT_AUGMENTATION),
+    "quick": Profile("quick", 2, 1, {"binary": 10}, Phantom(patients=90), LIGHT_AUGMENTATION),
     "standard": Profile("standard", 3, 1, {"binary": 12}, Phantom(patients=150)),
     "full": Profile("full", 5, 5, {"binary": 30}, Phantom(patients=300)),
 }

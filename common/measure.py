@@ -19,11 +19,10 @@ import numpy as np
 import psutil
 
 T = TypeVar("T")
-PACKAGES = {  # name in the record -> module; distributions differ (OpenCV alone comes under four names)
+PACKAGES = {  # name in the record -> module, of what makes or keeps numbers; distributions differ (OpenCV alone comes under four names)
     "numpy": "numpy",
     "pandas": "pandas",
-    "scipy": "scipy",
-    "scikit-learn": "sklearn",
+    "pillow": "PIL",
     "opencv": "cv2",
     "safetensors": "safetensors",
 }

@@ -161,10 +161,10 @@ def test_nothing_about_a_machine_can_end_a_run(monkeypatch: pytest.MonkeyPatch) 
     whole = measure.common_environment()
     assert whole["opencv"] == cv2.__version__
     monkeypatch.setitem(measure.PACKAGES, "pandas", "no_such_module_here")
-    monkeypatch.setitem(measure.PACKAGES, "scipy", "keyword")
+    monkeypatch.setitem(measure.PACKAGES, "safetensors", "keyword")
     monkeypatch.setattr(measure.psutil, "virtual_memory", fail)
     monkeypatch.setattr(measure, "cpu_name", fail)
-    unknown = dict.fromkeys(("pandas", "scipy", "memory_gib", "cpu"), "unknown")
+    unknown = dict.fromkeys(("pandas", "safetensors", "memory_gib", "cpu"), "unknown")
     assert measure.common_environment() == whole | unknown
 
 
