@@ -186,7 +186,9 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int, file
 
 def test_jpeg_noise_and_a_slight_tint_are_no_colour(tmp_path: Path) -> None:
     tinted = np.clip(GREY[..., None].astype(int) + np.array([8, 0, -8]), 0, 255).astype(np.uint8)
-    read_image(written(tmp_path, encoded(tinted, "JPEG", quality=60)))
+    image = read_image(written(tmp_path, encoded(tinted, "JPEG", quality=60)))
+    assert image.shape == GREY.shape
+    assert np.abs(image.astype(int) - GREY).mean() < 8  # a grey picture came out, about as it went in
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
