@@ -19,7 +19,8 @@ import numpy as np
 import psutil
 
 T = TypeVar("T")
-PACKAGES = {  # name in the record -> module, of what makes or keeps numbers; distributions differ (OpenCV alone comes under four names)
+# Name in the record -> module, of what makes or keeps numbers; not distributions: OpenCV comes under four names.
+PACKAGES = {
     "numpy": "numpy",
     "pandas": "pandas",
     "pillow": "PIL",
