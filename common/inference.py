@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import MODELS, TASKS, ModelSpec, Task, model_spec_from_json
-from common.data.batches import Part, evaluation_batches, normalise, steps_per_epoch
+from common.data.batches import Part, normalise, steps_per_epoch
 from common.data.images import ImageError, read_image, resize_image
 from common.errors import StudyError
 from common.framework import Batch, Framework, Model
 from common.losses import sigmoid
+from common.run import predict_part
 from common.weights import read_checkpoint
 
 BATCH_SIZE = 32
@@ -54,9 +55,7 @@ def load_classifier(framework: Framework, checkpoint: Path) -> Classifier:
 
 def score_part(framework: Framework, classifier: Classifier, part: Part) -> NDArray[np.float64]:
     """Probabilities of a part's samples in table order, (n,)."""
-    batches = evaluation_batches(part, BATCH_SIZE, classifier.spec)
-    logits = framework.predict_logits(classifier.model, batches)
-    return sigmoid(logits[: len(part), 0])
+    return sigmoid(predict_part(framework, classifier.model, part, BATCH_SIZE, classifier.spec))
 
 
 def score_pictures(

@@ -2,7 +2,7 @@
 
 ```
 STUDY/study.json                                    Study, versions, data digest
-STUDY/data/samples.csv  split.csv  audit.json       the table, `id,fold,split`, what was left out and why
+STUDY/data/samples.csv  split.csv  audit.json       the table; `id,fold,split,task`; what was left out and why
 STUDY/.lock                                         held by the command that works here, else free; never removed
 STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/
     history.csv  predictions.npz  model.safetensors  run.log
@@ -17,7 +17,7 @@ status        "complete" | "failed"            reason   null | one sentence
 run           {task, model, framework, lane, seed, fold}
 spec, recipe  the model spec and recipe, as in config
 environment   {name: version or setting}       variables  {environment variable: value}
-device        "cpu" | the GPU's name           threads    int        precision  "float32"
+device        "cpu" | "cuda"                   threads    int        precision  "float32"
 git_commit    str | null                       command    what repeats this run
 data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}}
 batches       {hashed, sha256, order_sha256}   the first training batches, byte for byte; the rows of all of them
@@ -93,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """JSON with sorted keys left as given, NaN refused: it is not JSON, and hides a fault."""
+    """JSON with the keys in the order given; NaN is refused: it is not JSON, and hides a fault."""
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -182,7 +182,7 @@ class StudyRecord:
         return pd.read_csv(self.directory / "data" / "samples.csv", dtype=str, keep_default_na=False)
 
     def split(self) -> pd.DataFrame:
-        """Columns id, fold (int), split."""
+        """Columns id, fold (int), split, task."""
         return pd.read_csv(
             self.directory / "data" / "split.csv",
             dtype={"id": str, "fold": int, "split": str},

@@ -43,9 +43,8 @@ from common.results import (
 from common.schedule import CHOICE_RULE, choose_epoch, learning_rate
 from common.weights import initial_weights, save_checkpoint, weights_digest
 
-Emit = Callable[
-    [dict[str, Any]], object
-]  # receives progress: {"steps": done, "of": total} and one dict an epoch
+# Receives progress: {"steps": done, "of": total} now and then, and one dict an epoch.
+Emit = Callable[[dict[str, Any]], object]
 PROGRESS_SECONDS = 0.25  # at most one step message in this time
 
 
@@ -87,10 +86,8 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     settings = Settings(record.study.device, record.study.precision, threads, run.seed)
     device = framework.configure(settings)
     data = load_data(record, run, task, spec, recipe)
-    environment = {
-        **framework.environment(),
-        **measure.common_environment(),
-    }  # before the work, lest it fail after
+    # Asked before the work is done, lest it fail after.
+    environment = {**framework.environment(), **measure.common_environment()}
 
     building = time.perf_counter()
     model = framework.build(spec)
