@@ -6,7 +6,7 @@ cross the seam as NumPy, images as (N, H, W, C), weights under the names and in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -38,8 +38,10 @@ class Batch:
     """One step's worth of samples. The batch size never changes within a stream."""
 
     images: NDArray[np.float32]  # (N, H, W, C), normalised
-    labels: NDArray[np.float32]  # (N,), class index
-    weights: NDArray[np.float32]  # (N,), loss weight; mean 1 over a training batch
+    # The truth in the shape of the logits: (N, outputs), the probability of class 1 or of each class (label smoothing
+    # included), or (N, H, W, 1), the lesion mask as 0 and 1.
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]  # (N,), loss weight; mean 1 over a training batch, 0 where padded
     rows: NDArray[
         np.int64
     ]  # (N,), index into the stream's samples; -1 where a last evaluation batch is padded
@@ -61,7 +63,10 @@ class Framework(Protocol):
         """Versions and settings that a reader needs to repeat a run."""
 
     def build(self, spec: ModelSpec) -> Model:
-        """A model that maps (N, H, W, C) images to (N, outputs) logits; its weights are not meant to be used."""
+        """A model that maps (N, H, W, C) images to logits; its weights are not meant to be used.
+
+        Logits are (N, outputs), those of a U-Net (N, H, W, outputs).
+        """
 
     def read_weights(self, model: Model) -> dict[str, Array]:
         """A copy of every parameter and statistic, under PyTorch names and layout."""
@@ -69,14 +74,18 @@ class Framework(Protocol):
     def write_weights(self, model: Model, weights: Weights) -> None:
         """Set every parameter and statistic. Raises StudyError unless names and shapes are exactly the model's."""
 
-    def create_trainer(self, model: Model, recipe: Recipe) -> Trainer:
-        """Bind model, loss and a fresh optimizer."""
+    def create_trainer(self, model: Model, recipe: Recipe, trainable: str = "all") -> Trainer:
+        """Bind model, the recipe's loss and a fresh optimizer.
+
+        `trainable` is "all", or "head": only the last layer (`spec.head`) learns, and all before it is fixed and runs
+        in evaluation mode.
+        """
 
     def train_epoch(self, trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
         """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
 
-    def predict_logits(self, model: Model, batches: Iterable[Batch]) -> NDArray[np.float64]:
-        """Evaluation-mode logits of the batches in order, padded rows included, (batches * N, outputs)."""
+    def predict_logits(self, model: Model, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
+        """Evaluation-mode logits, batch by batch in order, padded rows included: (N, outputs) or (N, H, W, 1)."""
 
     def synchronise(self) -> None:
         """Return when the device has finished all work given to it."""

@@ -9,10 +9,10 @@ STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/
     run.json                                        last, by rename: a run without it never happened
 ```
 
-`run.json` (format 1):
+`run.json` (format 2):
 
 ```
-format        1
+format        2
 status        "complete" | "failed"            reason   null | one sentence
 run           {task, model, framework, lane, seed, fold}
 spec, recipe  the model spec and recipe, as in config
@@ -22,7 +22,9 @@ git_commit    str | null                       command    what repeats this run
 data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}}
 batches       {hashed, sha256, order_sha256}   the first training batches, byte for byte; the rows of all of them
 weights       {initial_sha256, final_sha256, parameters}
-choice        {epoch, val_loss, rule}          threshold  {value, rule}
+pretrained    null | {source, sha256}          the file that the backbone started from
+phases        [{trainable, epochs, batch_norm}, ...]
+choice        {epoch, val_loss, rule}          threshold  {value, rule} | {value: null} where the largest score decides
 timings       import_seconds, build_seconds, first_step_seconds, step_p50_seconds, step_p95_seconds,
               steady_images_per_second, wait_seconds, train_seconds, evaluate_seconds, checkpoint_seconds,
               total_seconds, cpu_seconds
@@ -44,7 +46,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -54,7 +56,7 @@ from common import config
 from common.config import Run
 from common.errors import StudyError
 
-FORMAT = 1
+FORMAT = 2
 HISTORY_COLUMNS = (
     "epoch",  # from 1
     "step",  # optimizer steps done
@@ -101,6 +103,14 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def defused(value: object) -> object:
+    """Text that a spreadsheet would run as a formula, with an apostrophe before it. Numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
 # --- predictions --------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +120,7 @@ class Predictions:
 
     sample_id: NDArray[np.str_]
     patient: NDArray[np.str_]
-    split: NDArray[np.str_]  # "val" | "test"
+    split: NDArray[np.str_]  # "val" | "test" | "external"
     y_true: NDArray[np.int64]  # class index
     y_score: NDArray[np.float64]  # probability of class 1, (N,), or of each class, (N, C)
 
@@ -122,17 +132,74 @@ class Predictions:
         )
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
-    arrays = {name: getattr(predictions, name) for name in Predictions.__dataclass_fields__}
+@dataclass(frozen=True)
+class MaskPredictions:
+    """What a segmenter said of each validation and test slice, on the model's grid; arrays of equal length N.
+
+    Counts are of pixels at the run's own threshold, chosen on validation. `y_true` and `y_pred` are masks packed by
+    `numpy.packbits`, row by row: see `unpack`.
+    """
+
+    sample_id: NDArray[np.str_]
+    patient: NDArray[np.str_]
+    split: NDArray[np.str_]  # "val" | "test" | "external"
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+    tn: NDArray[np.int64]
+    hd95_px: NDArray[np.float64]  # NaN where truth or prediction is empty
+    surface_dice: NDArray[np.float64]  # NaN where both are empty
+    lesion_tp: NDArray[np.int64]  # lesions found, reported in vain, missed
+    lesion_fp: NDArray[np.int64]
+    lesion_fn: NDArray[np.int64]
+    y_score: NDArray[np.float64]  # the largest lesion probability of the slice
+    pixel_mm: NDArray[np.float64]  # side of a pixel of the grid; NaN where unknown
+    y_true: NDArray[np.uint8]  # (N, ceil(size * size / 8))
+    y_pred: NDArray[np.uint8]
+    size: NDArray[np.int64]  # (N,), px a side of the grid, the same for all
+
+    def of(self, split: str) -> MaskPredictions:
+        """The rows of one split."""
+        keep = self.split == split
+        return MaskPredictions(
+            **{name: getattr(self, name)[keep] for name in MaskPredictions.__dataclass_fields__}
+        )
+
+
+def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """bool (N, S, S) -> uint8 (N, ceil(S * S / 8))."""
+    return np.packbits(masks.reshape(len(masks), -1), axis=1)
+
+
+def unpack_masks(packed: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+    """Inverse of `pack_masks`, bool (N, size, size)."""
+    flat = np.unpackbits(packed, axis=1, count=size * size)
+    return flat.reshape(len(packed), size, size).astype(bool)
+
+
+AnyPredictions: TypeAlias = Predictions | MaskPredictions
+
+
+def write_predictions(path: Path, predictions: AnyPredictions) -> None:
+    arrays = {name: getattr(predictions, name) for name in type(predictions).__dataclass_fields__}
     write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read and check; raises StudyError for anything but five arrays of one length."""
+    """Those of a classifier; raises StudyError for anything but its arrays, all of one length."""
+    return Predictions(**_read_arrays(path, Predictions))
+
+
+def read_mask_predictions(path: Path) -> MaskPredictions:
+    """Those of a segmenter; raises StudyError for anything but its arrays, all of one length."""
+    return MaskPredictions(**_read_arrays(path, MaskPredictions))
+
+
+def _read_arrays(path: Path, kind: type[AnyPredictions]) -> dict[str, NDArray[Any]]:
     try:
         # Opened here, because np.load leaves the file open where the archive is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in Predictions.__dataclass_fields__}
+            arrays = {name: archive[name] for name in kind.__dataclass_fields__}
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise StudyError(
             f"{path} is no predictions file ({error}); delete its run folder to run it again"
@@ -140,7 +207,7 @@ def read_predictions(path: Path) -> Predictions:
     lengths = {array.shape[:1] for array in arrays.values()}
     if len(lengths) != 1:
         raise StudyError(f"{path} holds arrays of different lengths {sorted(lengths)}; delete its run folder")
-    return Predictions(**arrays)
+    return arrays
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -162,7 +229,12 @@ class RunRecord:
         return pd.read_csv(self.directory / "history.csv")
 
     def predictions(self) -> Predictions:
+        """Of a classifier."""
         return read_predictions(self.directory / "predictions.npz")
+
+    def mask_predictions(self) -> MaskPredictions:
+        """Of a segmenter."""
+        return read_mask_predictions(self.directory / "predictions.npz")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Random changes of a training image: one affine warp with an optional flip, then one intensity table.
 
 Pure functions of (image, numbers in [0, 1)); both frameworks receive the resulting pixels, so that no
-framework's own resize, rotation unit or interpolation enters the comparison.
+framework's own resize, rotation unit or interpolation enters the comparison. A lesion mask takes the same warp.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from common.random_numbers import uniform
 NUMBERS = 7  # random numbers an image uses: flip, rotation, shift x, shift y, scale, brightness, contrast
 
 
-def draw_numbers(seed: int, epoch: int, sample_id: str) -> NDArray[np.float64]:
-    """The random numbers of one image in one epoch, (NUMBERS,), in [0, 1)."""
-    return uniform(NUMBERS, "augment", seed, epoch, sample_id)
+def draw_numbers(seed: int, epoch: int, sample_id: str, repeat: int = 0) -> NDArray[np.float64]:
+    """The random numbers of one image in one epoch, (NUMBERS,), in [0, 1); `repeat` counts its earlier showings."""
+    key = (seed, epoch, sample_id, repeat) if repeat else (seed, epoch, sample_id)
+    return uniform(NUMBERS, "augment", *key)
 
 
 def affine_matrix(size: int, numbers: NDArray[np.float64], ranges: Augmentation) -> NDArray[np.float64]:
@@ -48,9 +49,23 @@ def augment_image(
     image: NDArray[np.uint8], numbers: NDArray[np.float64], ranges: Augmentation
 ) -> NDArray[np.uint8]:
     """The changed image, uint8 (S, S); what the warp pulls in from outside is black (air)."""
-    size = image.shape[0]
-    matrix = affine_matrix(size, numbers, ranges)
-    warped = cv2.warpAffine(
-        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-    )
+    warped = _warp(image, numbers, ranges)
     return np.asarray(cv2.LUT(warped, intensity_table(numbers, ranges)), dtype=np.uint8)
+
+
+def augment_mask(
+    mask: NDArray[np.bool_], numbers: NDArray[np.float64], ranges: Augmentation
+) -> NDArray[np.bool_]:
+    """The mask of the changed image, bool (S, S): lesion where the warped lesion covers at least half of a pixel.
+
+    A lesion of a pixel or two may vanish. Outside there is none.
+    """
+    return _warp(mask.astype(np.float32), numbers, ranges) >= 0.5
+
+
+def _warp(values: NDArray, numbers: NDArray[np.float64], ranges: Augmentation) -> NDArray:
+    size = values.shape[0]
+    matrix = affine_matrix(size, numbers, ranges)
+    return cv2.warpAffine(
+        values, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )

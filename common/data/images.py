@@ -11,6 +11,7 @@ The rules, the same for every file:
   CMYK too. Grey is the ITU-R 601 luma, exact for equal channels.
 - Alpha that is the same everywhere is dropped; else the picture is laid on black.
 - The rotation that EXIF or TIFF asks for is applied.
+- DICOM files go through a CT window (`common.data.dicom`).
 
 What no decoder can see: a byte changed in the middle of a JPEG may give wrong pixels. The digest in the sample table
 tells.
@@ -32,11 +33,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from common import config
+from common.data.folders import DICOM_SUFFIXES
 from common.errors import StudyError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 _SAVE_AGAIN = "save it again as an 8-bit grey PNG"
-_COPY_AGAIN = "copy it again from its source"
+COPY_AGAIN = "copy it again from its source"
 
 
 class ImageError(StudyError):
@@ -56,11 +58,17 @@ class ImageError(StudyError):
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """A CT slice as grey values, uint8 (H, W). Raises ImageError for everything that is no sound grey picture."""
     path = Path(path)
-    with _faults_named(path):
-        values = _channels(_decode(path), path)
+    data = read_bytes(path)
+    if seems_dicom(path, data):
+        from common.data.dicom import read_dicom  # pydicom is loaded only where there is a DICOM file
+
+        return read_dicom(path)
+    with faults_named(path):
+        values = _channels(_decode(path, data), path)
         if values.ndim == 2:
             return values
-        spread = values.max(axis=2) - values.min(axis=2)
+        red, green, blue = values[..., 0], values[..., 1], values[..., 2]  # a reduction over axis 2 is 20 times slower
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         coloured = int(np.count_nonzero(spread > config.COLOUR_TOLERANCE))
         if coloured > config.COLOUR_PIXELS:
             fault = (
@@ -68,6 +76,17 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             )
             raise ImageError(path, fault, "give the plain slice instead")
         return np.array(Image.fromarray(values).convert("L"))
+
+
+def read_painted(path: str | Path) -> NDArray[np.uint8]:
+    """A picture with its colours, uint8 RGBA (H, W, 4), of a slice with a lesion painted on; else as `read_image`."""
+    path = Path(path)
+    data = read_bytes(path)
+    with faults_named(path):
+        picture = _decode(path, data)
+        if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+            return np.array(picture.convert("RGBA"))
+        return np.array(Image.fromarray(_channels(picture, path)).convert("RGBA"))
 
 
 def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -78,8 +97,9 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     maximum. Nothing is resized, for a mask of another size lies elsewhere.
     """
     path = Path(path)
-    with _faults_named(path):
-        picture = _decode(path)
+    data = read_bytes(path)
+    with faults_named(path):
+        picture = _decode(path, data)
         values = _channels(picture, path, full_depth=True)
         if values.ndim == 3:
             values = values.max(axis=2)
@@ -91,17 +111,33 @@ def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 @contextmanager
-def _faults_named(path: Path) -> Iterator[None]:
-    """Nothing but ImageError comes out: on hostile bytes Pillow's plugins raise nearly anything."""
+def faults_named(path: Path) -> Iterator[None]:
+    """Nothing but ImageError comes out: on hostile bytes decoders raise nearly anything."""
     try:
         yield
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(path, f"is damaged or incomplete ({_reason(error)})", _COPY_AGAIN) from error
+        raise ImageError(path, f"is damaged or incomplete ({_reason(error)})", COPY_AGAIN) from error
 
 
-def _read_bytes(path: Path) -> bytes:
+def seems_dicom(path: Path, data: bytes) -> bool:
+    """By the suffix, or the letters DICM after 128 bytes (DICOM part 10, 7.1), of which `data` holds the first 132."""
+    return path.suffix.casefold() in DICOM_SUFFIXES or data[128:132] == b"DICM"
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file. Raises ImageError for what is no readable file, or an empty or too large one."""
+    with checked_file(path):
+        data = path.read_bytes()
+    if not data:
+        raise ImageError(path, "is empty (0 bytes)", COPY_AGAIN)
+    return data
+
+
+@contextmanager
+def checked_file(path: Path) -> Iterator[None]:
+    """A file that may be opened within: regular and not too large; faults of opening and reading are named."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -114,21 +150,28 @@ def _read_bytes(path: Path) -> bytes:
                 f"has {status.st_size / 2**20:.0f} MiB, more than the {config.MAX_FILE_BYTES / 2**20:.0f} MiB allowed",
                 "a CT slice is far smaller; is it the right file?",
             )
-        data = path.read_bytes()
+        yield
     except FileNotFoundError:
         raise ImageError(path, "does not exist", "check the path") from None
     except PermissionError:
         raise ImageError(path, "may not be read", "give yourself the permission to read it") from None
     except (OSError, ValueError) as error:
-        raise ImageError(path, f"cannot be read ({_reason(error)})", _COPY_AGAIN) from error
-    if not data:
-        raise ImageError(path, "is empty (0 bytes)", _COPY_AGAIN)
-    return data
+        raise ImageError(path, f"cannot be read ({_reason(error)})", COPY_AGAIN) from error
 
 
-def _decode(path: Path) -> Image.Image:
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raises ImageError for a picture too large to decode, or too small to be a slice."""
+    if width * height > config.MAX_IMAGE_PIXELS:
+        fault = f"has {width} x {height} px, more than the {config.MAX_IMAGE_PIXELS} pixels allowed"
+        raise ImageError(path, fault, "a CT slice is far smaller; is it the right file?")
+    if min(width, height) < config.MIN_IMAGE_PX:
+        fault = f"has {width} x {height} px, but a side must have at least {config.MIN_IMAGE_PX} px"
+        raise ImageError(path, fault, "give the full-size picture")
+
+
+def _decode(path: Path, data: bytes) -> Image.Image:
     """A loaded, upright single-frame Pillow image."""
-    picture = _open_checked(path, _read_bytes(path))
+    picture = _open_checked(path, data)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have switched it on
     picture.load()
     with _strict_pillow():
@@ -145,13 +188,7 @@ def _open_checked(path: Path, data: bytes) -> ImageFile.ImageFile:
             raise ImageError(path, f"is too large to decode ({_reason(error)})", _SAVE_AGAIN) from error
         except UnidentifiedImageError:
             raise ImageError(path, f"is no {', '.join(FORMATS)} picture", _SAVE_AGAIN) from None
-        width, height = picture.size
-        if width * height > config.MAX_IMAGE_PIXELS:
-            fault = f"has {width} x {height} px, more than the {config.MAX_IMAGE_PIXELS} pixels allowed"
-            raise ImageError(path, fault, "a CT slice is far smaller; is it the right file?")
-        if min(width, height) < config.MIN_IMAGE_PX:
-            fault = f"has {width} x {height} px, but a side must have at least {config.MIN_IMAGE_PX} px"
-            raise ImageError(path, fault, "give the full-size picture")
+        check_size(path, *picture.size)
         frames = getattr(picture, "n_frames", 1)
         if frames > 1:
             raise ImageError(path, f"holds {frames} pictures", "save each as a file of its own")
@@ -159,13 +196,13 @@ def _open_checked(path: Path, data: bytes) -> ImageFile.ImageFile:
         return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-_filters_in_use = threading.Lock()
+warning_filters_in_use = threading.Lock()  # held by whoever changes them: they are the process's
 
 
 @contextmanager
 def _strict_pillow() -> Iterator[None]:
-    """Pillow's warnings about a file as errors. The list of filters is the process's, hence the lock and the module."""
-    with _filters_in_use, warnings.catch_warnings():
+    """Pillow's warnings about a file, and no others, as errors."""
+    with warning_filters_in_use, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
         yield
 
@@ -256,6 +293,15 @@ def resize_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     place = places[order][first] % size**2
     resized[place // size, place % size] = True
     return resized
+
+
+def restore_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask (S, S) on a model's grid as one of its picture, bool `shape` (H, W): `resize_image` undone, by the nearest
+    pixel.
+    """
+    height, width, top, left = _placement(shape, mask.shape[0])
+    cut = mask[top : top + height, left : left + width].astype(np.uint8)
+    return cv2.resize(cut, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
 def _placement(shape: tuple[int, ...], size: int) -> tuple[int, int, int, int]:

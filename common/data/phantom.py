@@ -32,7 +32,7 @@ from common.data.anatomy import (
 )
 from common.data.heads import PHANTOM_VERSION, create_head, generator
 from common.data.lesions import create_lesion, paint_lesion, visible
-from common.data.samples import sample_table
+from common.data.samples import NO_LESION, sample_table
 from common.errors import StudyError
 from common.options import Parser, run_guarded
 
@@ -75,8 +75,12 @@ def phantom_samples(phantom: config.Phantom) -> pd.DataFrame:
                     "path": path,
                     "label": label,
                     "patient": f"p{patient:03d}",
-                    "mask": "" if label == "normal" else path,
-                    "sha256": hashlib.sha256(f"{PHANTOM_VERSION}\n{path}".encode()).hexdigest(),
+                    "patient_from": "phantom",
+                    "mask": NO_LESION if label == "normal" else path,
+                    "sha256": (digest := hashlib.sha256(f"{PHANTOM_VERSION}\n{path}".encode()).hexdigest()),
+                    "mask_sha256": "" if label == "normal" else digest,
+                    "pixel_mm": "",
+                    "split": "",
                     "source": "phantom",
                 }
             )

@@ -1,60 +1,103 @@
 """Who is trained on, validated on and tested on: whole patients, stratified, keyed by the seed alone.
 
-The patients of a stratum (the patient's most severe class) stand in a random order that is drawn per patient from
-(seed, patient). The test parts are consecutive stretches of that order, cut where the number of images comes nearest
-to the wanted share; the validation part follows its test part, around the end if need be; the rest is trained on.
-What one stratum has too much or too little of is carried to the next, so that the totals come out as well.
+    python -m common.data.splits DIR... [--folds K] [--split-seed S] [--fold F] --materialise OUT
 
-Guaranteed: no patient in two parts; every class in every part of every fold; with several folds each patient tested
-exactly once; no influence of the row order, of paths or of the task's name. A cut lies within half a patient of its
-wanted place wherever class presence permits. Adding a patient leaves the order of the others as it was, so that only
-patients next to a cut change their part.
+One split of the patients serves every task; `task_split` gives a task its rows of it. How parts are drawn stands in
+`common.data.strata`. Guaranteed for what is drawn: no patient in two parts; every label that enough patients show in
+every part of every fold; with several folds each patient tested exactly once; no influence of the row order, of paths
+or of the tasks. A cut lies within half a patient of its wanted place wherever the presence of labels permits. Adding a
+patient leaves the order of the others as it was, so that only patients next to a cut change their part.
+
+A part that the data set itself gives is kept. `external` samples are only ever tested on: they are in every fold.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from common.config import SPLITS, Task
+from common.data.samples import class_indices, takes_part
+from common.data.strata import describe_need, describe_remedy, draw_parts, patients_needed
 from common.errors import StudyError
-from common.random_numbers import philox
+
+EXTERNAL = "external"
 
 
-def split_samples(samples: pd.DataFrame, task: Task, folds: int, fold: int, seed: int) -> pd.Series:
-    """The part of each sample: "train", "val" or "test", indexed by sample id in the order of the table.
+def split_table(samples: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
+    """The part of each sample in each fold: columns id, fold (int), split; sorted by fold, then id.
 
-    `folds=1` is the hold-out with `task.test_fraction`; otherwise fold `fold` of `folds`, each testing 1 / folds of
-    the samples. `task.val_fraction` is a share of all samples in either case. Raises StudyError for a fold that does
-    not exist and for data with too few patients of a class.
+    `folds=1` is the hold-out with `config.TEST_FRACTION`; otherwise each fold tests 1 / folds of the samples.
+    `config.VAL_FRACTION` is a share of all samples in either case. Parts given by the data set are kept, and a patient
+    of a given part brings its other samples there. Raises StudyError for too few patients, for a source that gives a
+    part to some of its samples only, and for a given split with several folds.
     """
-    by_fold = _parts_by_fold(samples, task, folds, seed)
-    if not 0 <= fold < folds:
-        raise StudyError(f"fold (={fold}) does not exist; the {folds} folds are numbered from 0")
-    part_of = by_fold[fold]
-    parts = [part_of[patient] for patient in samples["patient"]]
-    return pd.Series(parts, index=pd.Index(samples["id"], name="id"), name="split", dtype="str")
-
-
-def split_table(samples: pd.DataFrame, task: Task, folds: int, seed: int) -> pd.DataFrame:
-    """All folds as one table with the columns id, fold (int), split; sorted by fold, then id."""
-    ordered = samples.sort_values("id", kind="stable")
+    if folds < 1:
+        raise StudyError(f"folds (={folds}) must be at least 1; 1 is the hold-out alone")
+    _check_given(samples, folds)
+    ordered = samples.sort_values("id", kind="stable", ignore_index=True)
+    settled = _settled_parts(ordered)
+    drawn = ordered[settled == ""]
+    nothing_to_draw = drawn.empty and _has_given_parts(ordered)
+    by_fold = [{}] if nothing_to_draw else draw_parts(drawn, folds, seed)
     tables = [
         pd.DataFrame(
             {
-                "id": ordered["id"].to_numpy(),
+                "id": ordered["id"],
                 "fold": fold,
-                "split": [part_of[patient] for patient in ordered["patient"]],
+                "split": settled.where(settled != "", ordered["patient"].map(part_of)).astype("str"),
             }
         )
-        for fold, part_of in enumerate(_parts_by_fold(samples, task, folds, seed))
+        for fold, part_of in enumerate(by_fold)
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def task_split(samples: pd.DataFrame, table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """The rows of a split table that a task can use, with the column task; id, fold, split, task.
+
+    Raises StudyError unless training, validation and test of every fold hold every class of the task.
+    """
+    inside = samples[takes_part(samples, task)]
+    class_of = dict(zip(inside["id"], class_indices(inside, task).tolist(), strict=True))
+    rows = table[table["id"].isin(class_of)].reset_index(drop=True).assign(task=task.name)
+    shown = set(zip(rows["fold"], rows["split"], rows["id"].map(class_of), strict=True))
+    folds = sorted(set(table["fold"]))
+    for fold in folds:
+        for part in SPLITS:
+            for index, label in enumerate(task.classes):
+                if (fold, part, index) not in shown:
+                    raise StudyError(_why_incomplete(inside, task, len(folds), fold, part, label))
+    return rows
+
+
+def why_not(samples: pd.DataFrame, task: Task) -> str:
+    """Why the data cannot serve a task at all, in words; "" if they can."""
+    inner = samples[samples["split"] != EXTERNAL]
+    inside = inner[takes_part(inner, task)]
+    present = set(class_indices(inside, task).tolist())
+    if task.kind == "segmentation" and 1 not in present:
+        return "no lesion mask is known"
+    for index, name in enumerate(task.classes):
+        if index not in present:
+            if task.kind == "segmentation":
+                return "no sample is known to have no lesion"
+            labels = [label for label in task.labels if task.class_index(label) == index]
+            return f"no sample is labelled {' or '.join(map(repr, labels))}"
+        if not _has_given_parts(samples):
+            patients = _patients_with(inside, task, name)
+            if patients < patients_needed(1):
+                one = f"{patients} patients have" if patients > 1 else "only one patient has"
+                return f"{one} images of {name!r}; training, validation and test need one each"
+    return ""
+
+
+def patients_on_two_sides(samples: pd.DataFrame) -> int:
+    """Patients that the data set's own split, external samples included, puts into more than one part."""
+    sides = samples.assign(split=_settled_parts(samples))[["patient", "split"]].drop_duplicates()
+    return int((sides["patient"].value_counts() > 1).sum())
 
 
 def split_digest(table: pd.DataFrame) -> str:
@@ -65,169 +108,92 @@ def split_digest(table: pd.DataFrame) -> str:
 
 
 def count_split(samples: pd.DataFrame, split: pd.Series, task: Task) -> dict[str, dict[str, int]]:
-    """How many samples, patients and samples of each class a part holds: {part: {"samples", "patients", class: n}}."""
-    part = split.loc[samples["id"]].to_numpy()
-    classes = _class_indices(samples, task)
+    """How many samples, patients and samples of each class a part holds: {part: {"samples", "patients", class: n}}.
+
+    `split` is one fold of a task's split, sample id -> part; "external" is counted where there is any.
+    """
+    inside = samples[samples["id"].isin(split.index)]
+    part = inside["id"].map(split).to_numpy()
+    classes = class_indices(inside, task)
     counts: dict[str, dict[str, int]] = {}
-    for name in SPLITS:
-        inside = part == name
+    for name in (*SPLITS, *([EXTERNAL] if EXTERNAL in part else [])):
+        within = part == name
         counts[name] = {
-            "samples": int(inside.sum()),
-            "patients": int(samples.loc[inside, "patient"].nunique()),
+            "samples": int(within.sum()),
+            "patients": int(inside.loc[within, "patient"].nunique()),
         }
         counts[name] |= {
-            label: int((classes[inside] == index).sum()) for index, label in enumerate(task.classes)
+            label: int((classes[within] == index).sum()) for index, label in enumerate(task.classes)
         }
     return counts
 
 
-# --- patients and strata ------------------------------------------------------------------------------------------
+# --- parts that the data set gives --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Patient:
-    name: str
-    samples: int
-    classes: frozenset[int]  # those that any of its samples shows
+def _has_given_parts(samples: pd.DataFrame) -> bool:
+    return bool(samples["split"].isin(SPLITS).any())
 
 
-def _class_indices(samples: pd.DataFrame, task: Task) -> NDArray[np.int64]:
-    index_of = {}
-    for label in sorted(set(samples["label"])):
-        try:
-            index_of[label] = task.class_index(label)
-        except ValueError:
+def _check_given(samples: pd.DataFrame, folds: int) -> None:
+    inner = samples[samples["split"] != EXTERNAL]
+    if inner.empty and len(samples):
+        raise StudyError(f"all {len(samples)} samples are external, so there is nothing to train on")
+    for source, rows in inner.groupby("source"):
+        without = rows.loc[rows["split"] == "", "id"]
+        if 0 < len(without) < len(rows):
             raise StudyError(
-                f"label {label!r} is no class of the task {task.name!r}, whose classes are {list(task.classes)}; "
-                "leave those samples or this task out"
-            ) from None
-    return samples["label"].map(index_of).to_numpy(dtype=np.int64)
+                f"the data set {source!r} gives a part to {len(rows) - len(without)} of its {len(rows)} samples, but "
+                f"none to {without.iloc[0]!r}; give one to all or to none"
+            )
+    if folds > 1 and _has_given_parts(samples):
+        raise StudyError(
+            f"the data set gives its own split into {', '.join(SPLITS)}, so folds (={folds}) must be 1"
+        )
 
 
-def _patients_in_random_order(samples: pd.DataFrame, task: Task, seed: int) -> list[_Patient]:
-    """Each patient's place comes from (seed, its name) alone, never from the other patients."""
-    classes: dict[str, list[int]] = {}
-    for name, index in zip(samples["patient"], _class_indices(samples, task).tolist(), strict=True):
-        classes.setdefault(name, []).append(index)
-    patients = [_Patient(name, len(shown), frozenset(shown)) for name, shown in classes.items()]
-
-    def place(patient: _Patient) -> tuple[int, str]:
-        return int(philox("split", seed, patient.name).random_raw()), patient.name
-
-    return sorted(patients, key=place)
-
-
-def _strata(patients: Sequence[_Patient], task: Task, least: int) -> list[list[_Patient]]:
-    """Patients by their most severe class: in the order of the task's classes, "normal" always at the end.
-
-    A stratum of fewer than `least` patients joins its neighbour: patients may show several classes, so that the parts
-    may still hold them all, which is checked in the end. No stratum at all: too few patients whatever their class.
+def _settled_parts(samples: pd.DataFrame) -> pd.Series:
+    """The part of each sample that is not to be drawn, "" for the others: its own, else that of its patient's samples
+    in another data set (of several parts the one nearest to training).
     """
-    severity = sorted(range(len(task.classes)), key=lambda index: (task.classes[index] == "normal", index))
-    strata: list[list[_Patient]] = []
-    pool: set[str] = set()
-    dealt: set[str] = set()
-    for index in severity:
-        pool |= {patient.name for patient in patients if index in patient.classes} - dealt
-        if len(pool) >= least:
-            strata.append([patient for patient in patients if patient.name in pool])
-            dealt |= pool
-            pool = set()
-    if strata and pool:
-        last = {patient.name for patient in strata[-1]} | pool
-        strata[-1] = [patient for patient in patients if patient.name in last]
-    return strata
+    part_of: dict[str, str] = {}
+    for part in reversed(SPLITS):
+        part_of |= dict.fromkeys(samples.loc[samples["split"] == part, "patient"], part)
+    rows = zip(samples["split"], samples["patient"], strict=True)
+    settled = [given or part_of.get(patient, "") for given, patient in rows]
+    return pd.Series(settled, index=samples.index, dtype="str")
 
 
-# --- cutting ------------------------------------------------------------------------------------------------------
+# --- what is missing ----------------------------------------------------------------------------------------------
 
 
-def _parts_by_fold(samples: pd.DataFrame, task: Task, folds: int, seed: int) -> list[dict[str, str]]:
-    """For each fold, patient -> part. Raises StudyError unless every part of every fold holds every class."""
-    if folds < 1:
-        raise StudyError(f"folds (={folds}) must be at least 1; 1 is the hold-out alone")
-    patients = _patients_in_random_order(samples, task, seed)
-    strata = _strata(patients, task, least=_patients_needed(folds))
-    stretches = _holdout_stretch(strata, task) if folds == 1 else _fold_stretches(strata, folds)
-    result = [_name_parts(strata, stretch, task) for stretch in stretches]
-    if not strata or not all(_complete(patients, parts, task) for parts in result):
-        raise StudyError(_too_few(patients, task, folds))
-    return result
+def _patients_with(inside: pd.DataFrame, task: Task, name: str) -> int:
+    """Patients of the rows, external ones left out, that show a class of the task."""
+    shows = (class_indices(inside, task) == task.classes.index(name)) & (inside["split"] != EXTERNAL)
+    return int(inside.loc[shows, "patient"].nunique())
 
 
-def _patients_needed(folds: int) -> int:
-    """Of each class: every fold tests one patient and leaves two more, one for validation and one for training."""
-    return 4 if folds == 2 else max(3, folds)
-
-
-# A stretch gives each stratum's test part as (start, stop) in its random order.
-
-
-def _holdout_stretch(strata: Sequence[list[_Patient]], task: Task) -> list[list[tuple[int, int]]]:
-    stretch = []
-    wanted = 0.0
-    for stratum in strata:
-        wanted += task.test_fraction * _count(stratum)
-        cut = _nearest_cut(stratum, wanted, low=1, high=len(stratum) - 2)
-        wanted -= _count(stratum[:cut])  # what is left over or missing goes to the next stratum
-        stretch.append((0, cut))
-    return [stretch]
-
-
-def _fold_stretches(strata: Sequence[list[_Patient]], folds: int) -> list[list[tuple[int, int]]]:
-    stretches: list[list[tuple[int, int]]] = [[] for _ in range(folds)]
-    least = 2 if folds == 2 else 1  # patients in a test part; of two parts, each is all that the other leaves
-    wanted = np.zeros(folds)
-    for stratum in strata:
-        start = 0
-        for fold in range(folds):
-            wanted[fold] += (fold + 1) / folds * _count(stratum)
-            high = len(stratum) - (folds - 1 - fold) * least
-            stop = high if fold == folds - 1 else _nearest_cut(stratum, wanted[fold], start + least, high)
-            wanted[fold] -= _count(stratum[:stop])
-            stretches[fold].append((start, stop))
-            start = stop
-    return stretches
-
-
-def _name_parts(
-    strata: Sequence[list[_Patient]], stretch: Sequence[tuple[int, int]], task: Task
-) -> dict[str, str]:
-    parts: dict[str, str] = {}
-    wanted = 0.0
-    for stratum, (start, stop) in zip(strata, stretch, strict=True):
-        rest = stratum[stop:] + stratum[:start]
-        wanted += task.val_fraction * _count(stratum)
-        cut = _nearest_cut(rest, wanted, low=1, high=len(rest) - 1)
-        wanted -= _count(rest[:cut])
-        for part, members in (("test", stratum[start:stop]), ("val", rest[:cut]), ("train", rest[cut:])):
-            parts |= {patient.name: part for patient in members}
-    return parts
-
-
-def _nearest_cut(stratum: Sequence[_Patient], wanted: float, low: int, high: int) -> int:
-    """The number of leading patients, within low..high, whose samples come nearest to `wanted`."""
-    samples = np.cumsum([0, *(patient.samples for patient in stratum)])
-    return low + int(np.argmin(np.abs(samples[low : high + 1] - wanted)))
-
-
-def _count(patients: Sequence[_Patient]) -> int:
-    return sum(patient.samples for patient in patients)
-
-
-def _complete(patients: Sequence[_Patient], parts: Mapping[str, str], task: Task) -> bool:
-    shown = {(parts[patient.name], index) for patient in patients for index in patient.classes}
-    return len(shown) == len(SPLITS) * len(task.classes)
-
-
-def _too_few(patients: Sequence[_Patient], task: Task, folds: int) -> str:
-    found = ", ".join(
-        f"{sum(index in patient.classes for patient in patients)} of {label!r}"
-        for index, label in enumerate(task.classes)
-    )
-    why = "one each for training, validation and test" if folds == 1 else f"for {folds} folds"
-    remedy = "add patients" if folds == 1 else "add patients or ask for fewer folds"
+def _why_incomplete(inside: pd.DataFrame, task: Task, folds: int, fold: int, part: str, missing: str) -> str:
+    if _has_given_parts(inside):
+        return (
+            f"the part {part!r} of the given split has no image of {missing!r}, which the task {task.name!r} needs in "
+            "every part; complete it or leave the task out"
+        )
+    patients = {name: _patients_with(inside, task, name) for name in task.classes}
+    if min(patients.values()) < patients_needed(folds):
+        found = ", ".join(f"{count} of {name!r}" for name, count in patients.items())
+        return (
+            f"the data hold too few patients to split for the task {task.name!r}: patients with images {found}; "
+            f"at least {patients_needed(folds)} of each class are needed ({describe_need(folds)}), "
+            f"so {describe_remedy(folds)}"
+        )
     return (
-        f"the data hold too few patients to split for the task {task.name!r}: patients with images {found}; "
-        f"at least {_patients_needed(folds)} of each class are needed ({why}), so {remedy}"
+        f"the part {part!r} of fold {fold} has no image of {missing!r}, which the task {task.name!r} needs in every "
+        f"part, though {patients[missing]} patients show it; {describe_remedy(folds)}, or choose another split seed"
     )
+
+
+if __name__ == "__main__":
+    from common.data.split_tree import main  # here: it imports this module
+
+    sys.exit(main())

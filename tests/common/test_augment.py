@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.config import Augmentation
-from common.data.augment import NUMBERS, affine_matrix, augment_image, draw_numbers, intensity_table
+from common.data.augment import (
+    NUMBERS,
+    affine_matrix,
+    augment_image,
+    augment_mask,
+    draw_numbers,
+    intensity_table,
+)
 from common.random_numbers import generator
 
 NOTHING = Augmentation(
@@ -137,6 +144,58 @@ def test_the_warp_is_a_similarity_within_its_ranges(
     assert abs(angle) <= ranges.rotation_degrees + 1e-6
 
 
+# --- masks --------------------------------------------------------------------------------------------------------
+
+
+def blob(size: int, row: float, column: float, radius: float) -> NDArray[np.bool_]:
+    y, x = np.mgrid[:size, :size]
+    return (y - row) ** 2 + (x - column) ** 2 <= radius**2
+
+
+def centroid(weights: NDArray) -> NDArray[np.float64]:
+    """(row, column) of the centre of mass."""
+    places = np.argwhere(weights)
+    return np.average(places, axis=0, weights=weights[tuple(places.T)])
+
+
+@given(size=sizes, numbers=numbers)
+def test_ranges_of_zero_leave_a_mask_alone(size: int, numbers: NDArray[np.float64]) -> None:
+    mask = picture(size) > 127
+    changed = augment_mask(mask, numbers, NOTHING)
+    assert changed.dtype == np.bool_
+    np.testing.assert_array_equal(changed, mask)
+
+
+@given(size=sizes)
+def test_a_mask_is_flipped_exactly(size: int) -> None:
+    mask = picture(size) > 127
+    always = dataclasses.replace(NOTHING, flip_probability=1)
+    np.testing.assert_array_equal(augment_mask(mask, MIDDLE, always), mask[:, ::-1])
+
+
+@given(numbers=numbers, row=st.floats(22, 42), column=st.floats(22, 42))
+def test_a_mask_follows_its_image(numbers: NDArray[np.float64], row: float, column: float) -> None:
+    """The lesion stays where the image shows it, whatever the warp; brightness and contrast change no mask."""
+    mask = blob(64, row, column, 7)
+    image = np.where(mask, 240, 0).astype(np.uint8)
+    ranges = Augmentation(0.5, 45, 0.1, 0.3, brightness=0.3, contrast=0.5)
+    changed = augment_mask(mask, numbers, ranges)
+    warped = augment_image(image, numbers, dataclasses.replace(ranges, brightness=0, contrast=0))
+    np.testing.assert_allclose(
+        centroid(changed), centroid(warped), atol=0.4
+    )  # of whole pixels, some 75 or more
+    assert np.count_nonzero(changed != (warped >= 120)) <= 3  # the image is rounded to whole grey values
+    x, y = affine_matrix(64, numbers, ranges) @ [column, row, 1]
+    np.testing.assert_allclose(centroid(changed), [y, x], atol=0.5)
+
+
+def test_a_mask_brings_nothing_in_from_outside() -> None:
+    ranges = dataclasses.replace(NOTHING, shift_fraction=0.5)
+    moved = augment_mask(np.ones((8, 8), dtype=bool), drawn(at2=1.0), ranges)
+    assert not moved[:, :4].any()
+    assert moved[:, 4:].all()
+
+
 # --- the intensities ----------------------------------------------------------------------------------------------
 
 
@@ -169,6 +228,8 @@ def test_same_key_same_numbers_other_key_other_numbers() -> None:
         draw_numbers(3, 6, "Stroke/58 (1)"),
         draw_numbers(5, 3, "Stroke/58 (1)"),
         draw_numbers(3, 5, "Stroke/58 (2)"),
+        draw_numbers(3, 5, "Stroke/58 (1)", repeat=1),
+        draw_numbers(3, 5, "Stroke/58 (1)", repeat=2),
     ]
     for other in others:
         assert not np.isin(other, numbers).any()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,28 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import RECIPE, SPEC, hash_batches, make_samples, make_slice, write_cache
+from tiny import (
+    MASK_RECIPE,
+    MASK_SPEC,
+    RECIPE,
+    SPEC,
+    SUBTYPE_SPEC,
+    hash_batches,
+    make_mask,
+    make_samples,
+    make_slice,
+    write_cache,
+)
 
 from common import config
-from common.config import TASKS, Augmentation, CnnSpec, Recipe
-from common.data.augment import augment_image, draw_numbers
+from common.config import TASKS, Augmentation, CnnSpec, ModelSpec, Recipe, Task
+from common.data.augment import augment_image, augment_mask, draw_numbers
 from common.data.batches import (
     Part,
-    epoch_order,
+    class_targets,
+    epoch_rows,
     evaluation_batches,
+    evaluation_steps,
     normalise,
     prefetch,
     select_part,
@@ -31,20 +44,29 @@ from common.data.batches import (
     training_batches,
     weigh_classes,
 )
+from common.data.cache import Cache
 from common.errors import StudyError
 from common.framework import Batch
 from common.losses import binary_cross_entropy
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = TASKS["binary"]
+BINARY, SUBTYPE, SEGMENTATION = TASKS["binary"], TASKS["subtype"], TASKS["segmentation"]
 WEIGHTS = np.array([0.75, 1.5])  # of the classes
 STILL = Augmentation(0, 0, 0, 0, 0, 0)
 SAMPLES = 22  # with batches of 4: 6 steps, the last one filled up
 
 
-def make_part(folder: Path, samples: pd.DataFrame) -> Part:
+def make_part(folder: Path, samples: pd.DataFrame, task: Task = BINARY) -> Part:
     split = pd.Series("train", index=samples["id"].tolist())
-    return select_part(write_cache(folder, samples), samples, split, "train", BINARY, WEIGHTS)
+    weights = WEIGHTS if task is BINARY else None
+    return select_part(write_cache(folder, samples), samples, split, "train", task, weights)
+
+
+def labelled(labels: Sequence[int], task: Task = BINARY) -> Part:
+    """A part of which only the labels matter."""
+    names = tuple(f"s{number}" for number in range(len(labels)))
+    cache = Cache(Path(), 16, {}, (), "", 0)
+    return Part(cache, names, names, np.array(labels, dtype=np.int64), np.ones(len(labels)), task)
 
 
 @pytest.fixture
@@ -52,33 +74,117 @@ def part(tmp_path: Path) -> Part:
     return make_part(tmp_path / "cache", make_samples(SAMPLES))
 
 
+@pytest.fixture
+def subtypes(tmp_path: Path) -> Part:
+    samples = make_samples(SAMPLES, ("bleeding", "normal", "ischemia"))
+    return make_part(tmp_path / "subtypes", samples, SUBTYPE)
+
+
+@pytest.fixture
+def lesions(tmp_path: Path) -> Part:
+    return make_part(tmp_path / "lesions", make_samples(SAMPLES), SEGMENTATION)
+
+
 def stream_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def tiny_batch(step: int) -> Batch:
-    zeros = np.zeros(1, dtype=np.float32)
-    return Batch(np.zeros((1, 1, 1, 1), dtype=np.float32), zeros, zeros, np.array([step]))
+    zeros = np.zeros((1, 1), dtype=np.float32)
+    return Batch(np.zeros((1, 1, 1, 1), dtype=np.float32), zeros, zeros[:, 0], np.array([step]))
 
 
 # --- order --------------------------------------------------------------------------------------------------------
 
+SHUFFLED, BALANCED, FOREGROUND = (
+    dataclasses.replace(RECIPE, sampling=name) for name in ("shuffled", "balanced", "foreground")
+)
+class_lists = st.lists(st.integers(0, 2), min_size=1, max_size=120)
 
-@given(samples=st.integers(1, 200), batch_size=st.integers(1, 40), epoch=st.integers(1, 5))
+
+@given(labels=class_lists, batch_size=st.integers(1, 40), epoch=st.integers(1, 5))
 def test_order_is_a_permutation_continued_from_its_own_start(
-    samples: int, batch_size: int, epoch: int
+    labels: list[int], batch_size: int, epoch: int
 ) -> None:
-    order = epoch_order(samples, batch_size, seed=0, epoch=epoch)
-    assert order.shape == (steps_per_epoch(samples, batch_size), batch_size)
+    part, recipe = labelled(labels), dataclasses.replace(SHUFFLED, batch_size=batch_size)
+    samples = len(labels)
+    order = epoch_rows(part, recipe, seed=0, epoch=epoch)
+    assert order.dtype == np.int64
+    assert order.shape == (steps_per_epoch(part, recipe), batch_size)
     flat = order.ravel()
     assert sorted(flat[:samples]) == list(range(samples))
     np.testing.assert_array_equal(flat[samples:], np.tile(flat[:samples], batch_size)[: flat.size - samples])
 
 
-def test_each_seed_and_epoch_has_an_order_of_its_own() -> None:
-    orders = {epoch_order(50, 10, seed, epoch).tobytes() for seed in (0, 1, 2) for epoch in (1, 2, 3)}
+def test_the_shuffled_order_stays_as_published() -> None:
+    """The very rows of the first version, so that finished runs can be repeated."""
+    rows = epoch_rows(labelled([0] * 10), dataclasses.replace(SHUFFLED, batch_size=6), seed=3, epoch=2)
+    np.testing.assert_array_equal(rows, [[4, 3, 6, 8, 2, 5], [1, 9, 7, 0, 4, 3]])
+
+
+@given(labels=class_lists, batch_size=st.integers(1, 9), epoch=st.integers(1, 3))
+def test_balanced_epochs_show_as_many_of_each_class(labels: list[int], batch_size: int, epoch: int) -> None:
+    part, recipe = labelled(labels), dataclasses.replace(BALANCED, batch_size=batch_size)
+    order = epoch_rows(part, recipe, 0, epoch)
+    assert len(order) == steps_per_epoch(part, recipe) == -(-len(labels) // batch_size)
+    shown = order.ravel()[: len(labels)]
+    per_class = np.bincount(part.labels[shown])[np.unique(labels)]
+    assert per_class.sum() == len(labels)
+    assert per_class.max() - per_class.min() <= 1
+    for index in np.unique(labels):  # nobody is shown again before everybody was shown
+        times = np.bincount(shown, minlength=len(labels))[part.labels == index]
+        assert times.max() - times.min() <= 1
+
+
+@given(
+    labels=st.lists(st.integers(0, 1), min_size=1, max_size=120).filter(any),
+    fraction=st.sampled_from([0.3, 0.5, 0.6, 1.0]),
+)
+def test_foreground_epochs_show_every_lesion_once_and_a_share_of_the_others(
+    labels: list[int], fraction: float
+) -> None:
+    part = labelled(labels, SEGMENTATION)
+    recipe = dataclasses.replace(FOREGROUND, foreground_fraction=fraction, batch_size=7)
+    lesions = sum(labels)
+    others = min(len(labels) - lesions, round(lesions * (1 - fraction) / fraction))
+    order = epoch_rows(part, recipe, 0, 1)
+    assert len(order) == steps_per_epoch(part, recipe) == -(-(lesions + others) // 7)
+    shown = order.ravel()[: lesions + others]
+    assert len(set(shown.tolist())) == len(shown)  # nobody twice
+    assert part.labels[shown].sum() == lesions
+    np.testing.assert_array_equal(order.ravel(), np.resize(shown, order.size))
+
+
+def test_foreground_by_hand() -> None:
+    """12 lesions are 60 % of 20; other slices without a lesion come in the next epoch."""
+    part = labelled([1] * 12 + [0] * 100, SEGMENTATION)
+    recipe = dataclasses.replace(FOREGROUND, foreground_fraction=0.6, batch_size=5)
+    first, second = (epoch_rows(part, recipe, 0, epoch) for epoch in (1, 2))
+    assert first.shape == (4, 5)
+    others = [set(rows[rows >= 12].tolist()) for rows in (first, second)]
+    assert [len(rows) for rows in others] == [8, 8]
+    assert others[0] != others[1]
+    assert 0 < (first.ravel()[:8] >= 12).sum() < 8  # shuffled together, not one after the other
+
+
+def test_samplings_that_cannot_be() -> None:
+    with pytest.raises(StudyError, match="no slice of the training part shows a lesion"):
+        steps_per_epoch(labelled([0, 0, 0], SEGMENTATION), FOREGROUND)
+    with pytest.raises(StudyError, match="sampling 'odd' is none of"):
+        epoch_rows(labelled([0, 1]), dataclasses.replace(RECIPE, sampling="odd"), 0, 1)
+
+
+@pytest.mark.parametrize("recipe", [SHUFFLED, BALANCED, FOREGROUND], ids=lambda recipe: recipe.sampling)
+def test_each_seed_and_epoch_has_an_order_of_its_own(recipe: Recipe) -> None:
+    part = labelled([0, 1, 0, 1, 1] * 10)
+    orders = {epoch_rows(part, recipe, seed, epoch).tobytes() for seed in (0, 1, 2) for epoch in (1, 2, 3)}
     assert len(orders) == 9
-    np.testing.assert_array_equal(epoch_order(50, 10, 1, 2), epoch_order(50, 10, 1, 2))
+    np.testing.assert_array_equal(epoch_rows(part, recipe, 1, 2), epoch_rows(part, recipe, 1, 2))
+
+
+@pytest.mark.parametrize(("samples", "batch_size", "steps"), [(0, 4, 0), (1, 4, 1), (8, 4, 2), (9, 4, 3)])
+def test_evaluation_steps(samples: int, batch_size: int, steps: int) -> None:
+    assert evaluation_steps(samples, batch_size) == steps
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -86,14 +192,16 @@ def test_each_seed_and_epoch_has_an_order_of_its_own() -> None:
 
 def test_training_batches_hold_what_the_order_says(part: Part) -> None:
     batches = list(training_batches(part, RECIPE, SPEC, seed=3, epoch=2))
-    order = epoch_order(SAMPLES, RECIPE.batch_size, seed=3, epoch=2)
+    order = epoch_rows(part, RECIPE, seed=3, epoch=2)
     assert len(batches) == len(order) == 6
+    seen: set[int] = set()
     for batch, rows in zip(batches, order, strict=True):
         np.testing.assert_array_equal(batch.rows, rows)
-        np.testing.assert_array_equal(batch.labels, part.labels[rows])
+        np.testing.assert_array_equal(batch.targets, part.labels[rows][:, np.newaxis])
         for image, row in zip(batch.images, rows, strict=True):
             label = "stroke" if part.labels[row] else "normal"
-            numbers = draw_numbers(3, 2, part.ids[row])
+            numbers = draw_numbers(3, 2, part.ids[row], repeat=int(row) in seen)
+            seen.add(int(row))
             pixels = augment_image(make_slice(label, part.ids[row]), numbers, RECIPE.augmentation)
             np.testing.assert_allclose(image[..., 0], (pixels / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
 
@@ -101,8 +209,9 @@ def test_training_batches_hold_what_the_order_says(part: Part) -> None:
 def test_every_training_batch_has_one_size_and_mean_weight_1(part: Part) -> None:
     for batch in training_batches(part, RECIPE, SPEC, seed=0, epoch=1):
         assert batch.images.shape == (4, 16, 16, 1)
-        assert batch.labels.shape == batch.weights.shape == batch.rows.shape == (4,)
-        assert batch.images.dtype == batch.labels.dtype == batch.weights.dtype == np.float32
+        assert batch.targets.shape == (4, 1)
+        assert batch.weights.shape == batch.rows.shape == (4,)
+        assert batch.images.dtype == batch.targets.dtype == batch.weights.dtype == np.float32
         np.testing.assert_allclose(batch.weights.mean(), 1, rtol=1e-6)
         expected = part.weights[batch.rows]
         np.testing.assert_allclose(batch.weights, expected / expected.mean(), rtol=1e-6)
@@ -122,13 +231,66 @@ def test_a_batch_larger_than_the_part_repeats_it(tmp_path: Path) -> None:
     (batch,) = training_batches(part, dataclasses.replace(RECIPE, batch_size=8), SPEC, 0, 1)
     np.testing.assert_array_equal(batch.rows[3:6], batch.rows[:3])
     np.testing.assert_array_equal(np.unique(batch.rows), [0, 1, 2])
+    assert (batch.images[3] != batch.images[0]).any()  # changed anew
+
+
+# --- targets ------------------------------------------------------------------------------------------------------
+
+
+def test_class_targets_by_hand() -> None:
+    np.testing.assert_array_equal(class_targets(np.array([0, 1]), BINARY), [[0], [1]])
+    np.testing.assert_allclose(class_targets(np.array([0, 1]), BINARY, 0.1), [[0.05], [0.95]])
+    np.testing.assert_array_equal(class_targets(np.array([2, 0]), SUBTYPE), [[0, 0, 1], [1, 0, 0]])
+    smoothed = class_targets(np.array([1]), SUBTYPE, 0.3)
+    np.testing.assert_allclose(smoothed, [[0.1, 0.8, 0.1]], rtol=1e-6)
+    assert smoothed.dtype == np.float32
+    assert class_targets(np.array([], dtype=np.int64), SUBTYPE).shape == (0, 3)
+
+
+def test_smoothing_is_for_training_only(subtypes: Part) -> None:
+    recipe = dataclasses.replace(RECIPE, label_smoothing=0.3)
+    for batch in training_batches(subtypes, recipe, SUBTYPE_SPEC, 0, 1):
+        np.testing.assert_array_equal(batch.targets.argmax(axis=1), subtypes.labels[batch.rows])
+        np.testing.assert_allclose(batch.targets.max(axis=1), 0.8, rtol=1e-6)
+        np.testing.assert_allclose(batch.targets.sum(axis=1), 1, rtol=1e-6)
+    targets = np.concatenate([batch.targets for batch in evaluation_batches(subtypes, 4, SUBTYPE_SPEC)])
+    np.testing.assert_array_equal(targets[:SAMPLES], np.eye(3)[subtypes.labels])
+    np.testing.assert_array_equal(targets[SAMPLES:], 0)
+
+
+def test_masks_are_changed_with_their_images(lesions: Part) -> None:
+    batches = list(training_batches(lesions, MASK_RECIPE, MASK_SPEC, seed=1, epoch=2))
+    shown = np.concatenate([batch.rows for batch in batches])
+    assert set(np.flatnonzero(lesions.labels)) <= set(shown.tolist())
+    seen: set[int] = set()
+    for batch in batches:
+        assert batch.targets.shape == batch.images.shape == (4, 16, 16, 1)
+        assert batch.targets.dtype == np.float32
+        np.testing.assert_array_equal(batch.weights, 1)
+        for target, row in zip(batch.targets[..., 0], batch.rows, strict=True):
+            mask = make_mask("stroke" if lesions.labels[row] else "normal")
+            numbers = draw_numbers(1, 2, lesions.ids[row], repeat=int(row) in seen)
+            seen.add(int(row))
+            np.testing.assert_array_equal(target, augment_mask(mask, numbers, MASK_RECIPE.augmentation))
+
+
+def test_evaluation_masks_are_unchanged_and_padded(lesions: Part) -> None:
+    batches = list(evaluation_batches(lesions, 5, MASK_SPEC))
+    targets = np.concatenate([batch.targets for batch in batches])
+    assert targets.shape == (25, 16, 16, 1)
+    assert targets.dtype == np.float32
+    for target, label in zip(targets, lesions.labels, strict=False):
+        np.testing.assert_array_equal(target[..., 0], make_mask("stroke" if label else "normal"))
+    np.testing.assert_array_equal(targets[SAMPLES:], 0)
 
 
 # --- what may not matter, and what must ---------------------------------------------------------------------------
 
 
-def stream_hash(part: Part, seed: int = 0, epoch: int = 1, recipe: Recipe = RECIPE) -> str:
-    return hash_batches(training_batches(part, recipe, SPEC, seed, epoch))
+def stream_hash(
+    part: Part, seed: int = 0, epoch: int = 1, recipe: Recipe = RECIPE, spec: ModelSpec = SPEC
+) -> str:
+    return hash_batches(training_batches(part, recipe, spec, seed, epoch))
 
 
 def test_threads_and_look_ahead_change_nothing(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +345,13 @@ def test_the_hash_sees_every_change(part: Part, what: str) -> None:
     assert stream_hash(part, seed, epoch, recipe) != before
 
 
+def test_the_hash_sees_a_mask(lesions: Part) -> None:
+    recipe = dataclasses.replace(MASK_RECIPE, augmentation=STILL)
+    before = stream_hash(lesions, recipe=recipe, spec=MASK_SPEC)
+    flip_one_bit(lesions.cache.directory / "masks.npy", lesions.cache.mask_offset + 40)
+    assert stream_hash(lesions, recipe=recipe, spec=MASK_SPEC) != before
+
+
 def flip_one_bit(path: Path, place: int) -> None:
     blob = bytearray(path.read_bytes())
     blob[place] ^= 1
@@ -216,7 +385,11 @@ def test_a_part_has_its_own_samples_labels_and_weights(tmp_path: Path) -> None:
     assert val.patients == ("p0000", "p0000", "p0001", "p0001", "p0002", "p0002")
     np.testing.assert_array_equal(val.labels, [1, 1, 0, 0, 0, 0])
     np.testing.assert_allclose(val.weights, [1.5, 1.5, 0.75, 0.75, 0.75, 0.75])
+    assert val.task is BINARY
     assert len(select_part(cache, samples, split, "test", BINARY)) == 0
+    masked = select_part(cache, samples, split, "val", SEGMENTATION)
+    np.testing.assert_array_equal(masked.labels, [1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(masked.weights, 1)
 
 
 # --- evaluation ---------------------------------------------------------------------------------------------------
@@ -229,6 +402,7 @@ def test_evaluation_is_in_table_order_unchanged_and_padded(part: Part) -> None:
     np.testing.assert_array_equal(rows, [*range(SAMPLES), -1, -1])
     last = batches[-1]
     np.testing.assert_array_equal(last.weights[2:], 0)
+    np.testing.assert_array_equal(last.targets[2:], 0)
     np.testing.assert_array_equal(last.images[2:], -1)  # black, normalised
     images = np.concatenate([batch.images for batch in batches])[:SAMPLES]
     expected = normalise(part.cache.read(list(part.ids)), SPEC)
@@ -240,22 +414,32 @@ def test_padding_adds_nothing_to_a_weighted_loss(part: Part, batch_size: int) ->
     """The loss over padded batches is that over the samples, whatever the padded outputs are."""
     total = weight = 0.0
     for batch in evaluation_batches(part, batch_size, SPEC):
-        logits = np.where(batch.rows >= 0, batch.images.mean(axis=(1, 2, 3)), 1e6)
+        logits = np.where(batch.rows >= 0, batch.images.mean(axis=(1, 2, 3)), 1e6)[:, np.newaxis]
         weights = batch.weights.astype(np.float64)
-        total += binary_cross_entropy(logits, batch.labels.astype(np.float64), weights) * weights.sum()
+        total += binary_cross_entropy(logits, batch.targets, weights) * weights.sum()
         weight += weights.sum()
-    logits = normalise(part.cache.read(list(part.ids)), SPEC).mean(axis=(1, 2, 3)).astype(np.float64)
-    expected = binary_cross_entropy(logits, part.labels.astype(np.float64), part.weights)
+    logits = normalise(part.cache.read(list(part.ids)), SPEC).mean(axis=(1, 2, 3))[:, np.newaxis]
+    expected = binary_cross_entropy(logits, part.labels[:, np.newaxis], part.weights)
     np.testing.assert_allclose(total / weight, expected, rtol=1e-5)  # float32 weights and pixels
 
 
 def test_normalise_by_hand() -> None:
-    spec = CnnSpec(image_size=2, channels=3, pixel_mean=0.25, pixel_std=0.5)
-    images = normalise(np.array([[[0, 255], [51, 102]]], dtype=np.uint8), spec)
+    mean, std = (0.25, 0.5, 0.0), (0.5, 0.25, 1.0)
+    spec = CnnSpec(image_size=2, channels=3, pixel_mean=mean, pixel_std=std)
+    slices = np.array([[[0, 255], [51, 102]]], dtype=np.uint8)
+    images = normalise(slices, spec)
     assert images.shape == (1, 2, 2, 3)
     assert images.dtype == np.float32
-    for channel in range(3):
-        np.testing.assert_allclose(images[0, :, :, channel], [[-0.5, 1.5], [-0.1, 0.3]], rtol=1e-6)
+    by_hand = ([[-0.5, 1.5], [-0.1, 0.3]], [[-2, 2], [-1.2, -0.4]], [[0, 1], [0.2, 0.4]])
+    for channel, expected in enumerate(by_hand):
+        np.testing.assert_allclose(images[0, :, :, channel], expected, rtol=1e-6)
+    assert normalise(slices, SPEC).shape == (1, 2, 2, 1)
+
+
+def test_as_many_means_as_channels() -> None:
+    spec = CnnSpec(channels=1, pixel_mean=(0.2,) * 3, pixel_std=(0.3,) * 3)
+    with pytest.raises(StudyError, match="1 channels, but pixel_mean and pixel_std have 3"):
+        normalise(np.zeros((1, 2, 2), dtype=np.uint8), spec)
 
 
 # --- threads ------------------------------------------------------------------------------------------------------
@@ -317,7 +501,7 @@ MEMORY_PROGRAM = """
 import sys
 from pathlib import Path
 import numpy as np
-from common.config import Augmentation, CnnSpec, Recipe
+from common.config import TASKS, Augmentation, CnnSpec, Recipe
 from common.data.batches import Part, training_batches
 from common.data.cache import Cache
 from common.measure import peak_rss_mib
@@ -332,9 +516,10 @@ def stream_epoch(count):
             file.write(bytes(100 * SIZE * SIZE))
     ids = tuple(f"p{k}" for k in range(count))
     cache = Cache(directory, SIZE, {name: row for row, name in enumerate(ids)}, (), "", 0)
-    part = Part(cache, ids, ids, np.arange(count) % 2, np.ones(count))
+    part = Part(cache, ids, ids, np.arange(count) % 2, np.ones(count), TASKS["binary"])
     recipe = Recipe(epochs=1, augmentation=Augmentation(0, 0, 0, 0, 0, 0))
-    for batch in training_batches(part, recipe, CnnSpec(image_size=SIZE, channels=1), 0, 1):
+    spec = CnnSpec(image_size=SIZE, channels=1, pixel_mean=(0.2,), pixel_std=(0.3,))
+    for batch in training_batches(part, recipe, spec, 0, 1):
         pass
     return peak_rss_mib()
 

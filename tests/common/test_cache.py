@@ -9,14 +9,16 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import make_samples, write_cache, write_pictures
+from tiny import make_mask, make_row, make_samples, write_cache, write_pictures
 
 from common.config import Phantom
-from common.data import cache as cache_module
-from common.data.cache import DECODE_AHEAD, build_cache, open_cache, read_slice
-from common.data.images import read_image, resize_image
+from common.data import decoding
+from common.data.cache import build_cache, keep_readable, open_cache
+from common.data.decoding import DECODE_AHEAD, read_slice
+from common.data.images import read_image, resize_image, resize_mask
 from common.data.layouts import open_dataset
-from common.data.phantom import phantom_samples
+from common.data.phantom import Drawing, draw, phantom_samples
+from common.data.samples import NO_LESION, sample_table
 from common.errors import StudyError
 
 
@@ -66,7 +68,7 @@ def test_many_pictures_keep_their_order(tmp_path: Path, monkeypatch: pytest.Monk
         time.sleep(0.0005 * (5 - number[path] % 5))
         return np.full((16, 16), number[path], dtype=np.uint8)
 
-    monkeypatch.setattr(cache_module, "read_slice", read)
+    monkeypatch.setattr(decoding, "read_slice", read)
     told: list[tuple[int, int]] = []
     cache = build_cache(
         samples, 16, tmp_path / "cache", threads=4, on_progress=lambda done, total: told.append((done, total))
@@ -93,6 +95,147 @@ def test_any_tool_can_map_the_array(tmp_path: Path, samples: pd.DataFrame) -> No
     np.testing.assert_array_equal(mapped[[cache.rows[name] for name in ids]], cache.read(ids))
 
 
+# --- masks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> pd.DataFrame:
+    """One sample for each thing that a mask can be; pictures of 32 px."""
+    folder = tmp_path / "masked"
+    folder.mkdir()
+    names = ("file", "empty", "none", "unknown", "damaged", "other-size", "no-picture")
+    for name in names:
+        cv2.imwrite(
+            str(folder / f"{name}.png"), np.arange(1024, dtype=np.uint16).reshape(32, 32).astype(np.uint8)
+        )
+    lesion = make_mask("stroke", 32)
+    for name in ("file", "no-picture"):
+        cv2.imwrite(str(folder / f"{name}.mask.png"), lesion.astype(np.uint8) * 255)
+    cv2.imwrite(str(folder / "empty.mask.png"), np.zeros((32, 32), dtype=np.uint8))
+    cv2.imwrite(str(folder / "other-size.mask.png"), np.ones((32, 30), dtype=np.uint8))
+    (folder / "damaged.mask.png").write_text("no picture")
+    (folder / "no-picture.png").write_text("no picture")
+    rows = []
+    for name in names:
+        source = {"none": NO_LESION, "unknown": ""}.get(name, str(folder / f"{name}.mask.png"))
+        digest = "" if name in ("none", "unknown") else f"mask of {name}"
+        path = str(folder / f"{name}.png")
+        rows.append(make_row(f"S/{name}", "stroke", name, path=path, mask=source, mask_sha256=digest))
+    return sample_table(rows)
+
+
+def test_masks_are_found_by_id(tmp_path: Path, masked: pd.DataFrame) -> None:
+    cache = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    lesion, nothing = make_mask("stroke", 16), np.zeros((16, 16), dtype=bool)
+    read = cache.read_masks(["S/none", "S/file", "S/empty", "S/file"])
+    assert read.dtype == np.bool_
+    np.testing.assert_array_equal(read, [nothing, lesion, nothing, lesion])
+    assert cache.read_masks([]).shape == (0, 16, 16)
+    assert cache.read(["S/damaged", "S/other-size"]).shape == (2, 16, 16)  # their pictures are there
+
+
+@pytest.mark.parametrize("name", ["unknown", "damaged", "other-size"])
+def test_a_mask_that_is_not_known_is_never_read_as_empty(
+    tmp_path: Path, masked: pd.DataFrame, name: str
+) -> None:
+    cache = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    with pytest.raises(StudyError, match=f"lesion mask of sample 'S/{name}' is not known"):
+        cache.read_masks(["S/file", f"S/{name}"])
+
+
+def test_unreadable_masks_are_named_and_become_unknown(tmp_path: Path, masked: pd.DataFrame) -> None:
+    cache = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    assert [row.id for row in cache.unreadable] == ["S/no-picture"]
+    assert [row.id for row in cache.unreadable_masks] == ["S/damaged", "S/other-size"]
+    for row in cache.unreadable_masks:
+        assert row.path == f"{row.id}.mask.png"
+        assert row.reason.startswith(f"the lesion mask {row.path} is ")
+        assert str(tmp_path) not in row.reason
+    assert "30 x 32 px" in cache.unreadable_masks[1].reason
+    readable = keep_readable(masked, cache).set_index("id")
+    assert list(readable.index) == ["S/damaged", "S/empty", "S/file", "S/none", "S/other-size", "S/unknown"]
+    before = masked.set_index("id")
+    for name in ("S/damaged", "S/other-size", "S/unknown"):
+        assert tuple(readable.loc[name, ["mask", "mask_sha256"]]) == ("", "")
+    assert readable.loc["S/empty", "mask"] == readable.loc["S/none", "mask"] == NO_LESION
+    assert readable.loc["S/file", "mask"] == before.loc["S/file", "mask"]
+    assert readable.loc["S/file", "mask_sha256"] == "mask of file"
+    assert before.loc["S/damaged", "mask"] != ""  # the table given is not changed
+
+
+def test_a_cache_without_masks_changes_no_mask(tmp_path: Path, masked: pd.DataFrame) -> None:
+    cache = build_cache(masked, 16, tmp_path / "cache")
+    readable = keep_readable(masked, cache)
+    expected = masked[masked["id"] != "S/no-picture"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(readable, expected)
+    with pytest.raises(StudyError, match="holds no masks"):
+        cache.read_masks(["S/file"])
+
+
+def test_masks_asked_for_later_make_a_new_cache(tmp_path: Path, masked: pd.DataFrame) -> None:
+    without = build_cache(masked, 16, tmp_path / "cache")
+    with_masks = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    assert without.directory != with_masks.directory
+    assert without.sha256 != with_masks.sha256
+    assert build_cache(masked, 16, tmp_path / "cache", masks=True) == with_masks
+    assert build_cache(masked, 16, tmp_path / "cache") == without
+    # "" and "none" have no file and no digest; still they are not the same.
+    learned = masked.assign(mask=masked["mask"].replace("", NO_LESION))
+    assert not build_cache(learned, 16, tmp_path / "cache", masks=True).read_masks(["S/unknown"]).any()
+
+
+def test_the_digest_sees_the_masks(tmp_path: Path, masked: pd.DataFrame) -> None:
+    before = build_cache(masked, 16, tmp_path / "before", masks=True)
+    mask = tmp_path / "masked" / "file.mask.png"
+    cv2.imwrite(str(mask), make_mask("ischemia", 32).astype(np.uint8) * 255)
+    after = build_cache(masked, 16, tmp_path / "after", masks=True)
+    assert before.sha256 != after.sha256
+
+
+def test_a_phantom_slice_is_drawn_once_for_image_and_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = phantom_samples(Phantom(patients=4, image_size=48, slices_min=4, slices_max=4))
+    drawn: list[str] = []
+
+    def watch(path: str) -> Drawing:
+        drawn.append(path)
+        return draw(path)
+
+    monkeypatch.setattr(decoding, "draw", watch)
+    cache = build_cache(samples, 16, tmp_path / "cache", masks=True)
+    assert sorted(drawn) == sorted(samples["path"])
+    stroke = samples[samples["mask"] != NO_LESION]
+    assert 0 < len(stroke) < len(samples)
+    masks = cache.read_masks(stroke["id"].tolist())
+    expected = [resize_mask(draw(path).mask, 16) for path in stroke["path"]]
+    np.testing.assert_array_equal(masks, expected)
+    assert masks.any(axis=(1, 2)).all()
+    assert not cache.read_masks(samples.loc[samples["mask"] == NO_LESION, "id"].tolist()).any()
+
+
+def test_a_lesion_of_one_pixel_survives_a_small_grid(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((256, 256), dtype=np.uint8))
+    mask = np.zeros((256, 256), dtype=np.uint8)
+    mask[200, 40] = 255
+    cv2.imwrite(str(tmp_path / "a.mask.png"), mask)
+    row = make_row("a", "stroke", "a", path=str(tmp_path / "a.png"), mask=str(tmp_path / "a.mask.png"))
+    cache = build_cache(sample_table([row]), 16, tmp_path / "cache", masks=True)
+    np.testing.assert_array_equal(np.argwhere(cache.read_masks(["a"])[0]), [[12, 2]])
+
+
+def test_pixels_in_millimetres_are_those_of_the_grid(tmp_path: Path) -> None:
+    """0.5 mm of a picture 40 px high and 64 px wide, fitted into 16 px: 64 / 16 of them make a pixel."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 64), dtype=np.uint8))
+    rows = [
+        make_row(name, "normal", name, path=str(tmp_path / "a.png"), pixel_mm=mm)
+        for name, mm in (("known", "0.5"), ("unknown", ""))
+    ]
+    for masks in (False, True):
+        cache = build_cache(sample_table(rows), 16, tmp_path / "cache", masks=masks)
+        np.testing.assert_array_equal(cache.pixel_mm(["unknown", "known", "known"]), [np.nan, 2.0, 2.0])
+
+
 # --- finding again ------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +248,7 @@ def test_a_finished_cache_is_opened_not_built(
     def refuse(path: str) -> np.ndarray:
         raise AssertionError(f"{path} was decoded again")
 
-    monkeypatch.setattr(cache_module, "read_slice", refuse)
+    monkeypatch.setattr(decoding, "read_slice", refuse)
     again = build_cache(samples.sample(frac=1, random_state=1), 16, tmp_path / "cache")
     after = (first.directory / "images.npy").stat()
     assert again == first
@@ -169,15 +312,16 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, samples: pd.DataFra
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "absent"])
-def test_an_array_of_the_wrong_length_is_refused_at_opening(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy"])
+def test_an_array_of_the_wrong_length_is_refused_at_opening(tmp_path: Path, damage: str, name: str) -> None:
     cache = write_cache(tmp_path / "cache", make_samples(6))
-    path = cache.directory / "images.npy"
+    path = cache.directory / name
     if damage == "absent":
         path.unlink()
     else:
         blob = path.read_bytes()
         path.write_bytes(blob[:-1] if damage == "short" else blob + b"\0")
-    with pytest.raises(StudyError, match=r"images\.npy is missing or not \d+ bytes long; delete its folder"):
+    with pytest.raises(StudyError, match=rf"{name} is missing or not \d+ bytes long; delete its folder"):
         open_cache(cache.directory)
 
 
@@ -210,7 +354,15 @@ def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         cache.read(samples["id"].tolist())
 
 
-@pytest.mark.parametrize("text", ["{}", '{"ids": 3}', '{"ids": [], "size": "x", "offset": 1, "sha256": ""}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"ids": 3}',
+        '{"size": 1, "masks": 3, "ids": []}',
+        '{"ids": [], "size": "x", "offset": 1, "sha256": ""}',
+    ],
+)
 def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "cache.json").write_text(text)
     with pytest.raises(StudyError, match=r"cache\.json does not describe a cache .*; delete its folder"):

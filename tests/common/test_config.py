@@ -9,9 +9,11 @@ import pytest
 
 from common import config
 from common.config import (
+    BACKBONES,
     FRAMEWORKS,
     LABELS,
     MODELS,
+    PRETRAINED,
     PROFILES,
     TASKS,
     Augmentation,
@@ -21,12 +23,13 @@ from common.config import (
     model_spec_from_json,
     recipe_from_json,
     recipe_of,
+    spec_of,
     study_from_json,
     to_json,
 )
 from common.engines import INSTALL, PACKAGES
 from common.errors import StudyError
-from common.metrics import classification
+from common.metrics import classification, segmentation
 from common.options import Parser, add_study_options, directory_of, study_of
 
 DEFAULT = ("torch", "keras-tensorflow")
@@ -53,9 +56,13 @@ def asked(*words: str) -> Study:
 def test_names_in_one_table_are_known_in_the_others() -> None:
     for name, task in TASKS.items():
         assert task.name == name
-        assert callable(getattr(classification, task.primary_metric))
-        assert all(0 <= task.class_index(label) < len(task.classes) for label in LABELS)
+        metrics = segmentation if task.kind == "segmentation" else classification
+        assert callable(getattr(metrics, task.primary_metric))
+        assert set(task.labels) <= set(LABELS)
+        assert all(0 <= task.class_index(label) < len(task.classes) for label in task.labels)
+        assert set(task.default_models) <= set(task.models) <= MODELS.keys()
     assert all(spec.name == name for name, spec in MODELS.items())
+    assert set(BACKBONES) == PRETRAINED.keys() < MODELS.keys()
     assert all(
         profile.name == name and profile.epochs.keys() == TASKS.keys() for name, profile in PROFILES.items()
     )
@@ -67,6 +74,30 @@ def test_the_binary_task_calls_every_stroke_1() -> None:
     assert indices == {"normal": 0, "stroke": 1, "bleeding": 1, "ischemia": 1}
 
 
+def test_the_subtype_task_tells_the_kinds_apart_and_takes_no_stroke_of_unknown_kind() -> None:
+    task = TASKS["subtype"]
+    assert [task.class_index(label) for label in task.labels] == [0, 1, 2]
+    assert "stroke" not in task.labels
+    assert {name: task.outputs for name, task in TASKS.items()} == {
+        "binary": 1,
+        "subtype": 3,
+        "segmentation": 1,
+    }
+
+
+def test_a_spec_has_as_many_logits_as_its_task_needs() -> None:
+    assert spec_of("binary", "densenet121", "standard").outputs == 1
+    assert spec_of("subtype", "densenet121", "standard").outputs == 3
+
+
+@pytest.mark.parametrize("profile", ["standard", "full"])
+def test_outside_the_quick_profile_the_backbones_are_those_of_the_papers(profile: str) -> None:
+    """The public weights fit nothing else."""
+    for name in BACKBONES:
+        spec = spec_of("subtype", name, profile)
+        assert dataclasses.replace(spec, image_size=224, outputs=1) == MODELS[name]
+
+
 def test_profiles_grow() -> None:
     quick, standard, full = (PROFILES[name] for name in ("quick", "standard", "full"))
     for small, large in ((quick, standard), (standard, full)):
@@ -76,7 +107,10 @@ def test_profiles_grow() -> None:
         assert all(small.epochs[task] < large.epochs[task] for task in TASKS)
 
 
-@pytest.mark.parametrize("value", [Recipe(epochs=1), Study().runs()[0], Study(), CnnSpec()])
+ONE = Study(recipes={"binary/cnn": Recipe(epochs=1)})
+
+
+@pytest.mark.parametrize("value", [Recipe(epochs=1), ONE.runs()[0], ONE, CnnSpec()])
 def test_nothing_can_be_changed_by_accident(value: object) -> None:
     first = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -91,11 +125,31 @@ def test_a_recipe_is_the_profiles_unless_told_otherwise() -> None:
     assert changed == Recipe(epochs=3, batch_size=5, augmentation=light)
 
 
+def test_a_backbone_that_knows_something_starts_with_its_head_alone() -> None:
+    fresh = recipe_of("subtype", "densenet121", "standard")
+    transferred = recipe_of("subtype", "densenet121", "standard", weights="imagenet")
+    assert (fresh.head_epochs, fresh.backbone_rate_fraction) == (0, 1.0)
+    assert 0 < transferred.head_epochs < transferred.epochs
+    assert transferred.backbone_rate_fraction < 1
+    assert recipe_of("binary", "cnn", "standard", weights="imagenet") == recipe_of(
+        "binary", "cnn", "standard"
+    )
+
+
+def test_each_task_has_its_loss() -> None:
+    losses = {name: recipe_of(name, task.default_models[0], "quick").loss for name, task in TASKS.items()}
+    assert losses == {
+        "binary": "binary_cross_entropy",
+        "subtype": "cross_entropy",
+        "segmentation": "dice_cross_entropy",
+    }
+
+
 # --- the grid -----------------------------------------------------------------------------------------------------
 
 
 def test_the_runs_of_a_grid() -> None:
-    study = Study(frameworks=("torch", "keras-jax"), seeds=2, folds=2)
+    study = dataclasses.replace(ONE, frameworks=("torch", "keras-jax"), seeds=2, folds=2)
     keys = [(run.seed, run.fold, run.framework) for run in study.runs()]
     pairs = [(seed, fold) for seed in (0, 1) for fold in (0, 1)]
     assert [key[:2] for key in keys] == [pair for pair in pairs for _ in range(2)]
@@ -103,6 +157,14 @@ def test_the_runs_of_a_grid() -> None:
     assert first == ["torch", "keras-jax", "keras-jax", "torch"]  # each goes first as often as the other
     assert len({run.path for run in study.runs()}) == 8
     assert str(study.runs()[-1].path) == "binary/cnn/keras-jax/aligned/seed1-fold1"
+
+
+def test_a_grid_holds_the_pairs_that_have_a_recipe_of_the_tasks_asked_for() -> None:
+    recipe = Recipe(epochs=1)
+    keys = ("subtype/convnext_tiny", "binary/cnn", "subtype/densenet121", "segmentation/unet")
+    study = Study(tasks=("subtype", "binary"), recipes=dict.fromkeys(keys, recipe))
+    assert study.pairs == [("binary", "cnn"), ("subtype", "densenet121"), ("subtype", "convnext_tiny")]
+    assert study.models == ("cnn", "densenet121", "convnext_tiny")
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
@@ -115,6 +177,7 @@ def test_a_study_survives_json() -> None:
         seeds=4,
         threads=3,
         recipes={"binary/cnn": Recipe(epochs=7, augmentation=Augmentation(rotation_degrees=3))},
+        specs={f"any/{name}": spec for name, spec in MODELS.items()},
     )
     assert study_from_json(through_json(study)) == study
     assert study_from_json(through_json(Study())) == Study()
@@ -123,8 +186,8 @@ def test_a_study_survives_json() -> None:
 def test_recipes_and_specs_survive_json() -> None:
     recipe = Recipe(epochs=2, class_weights="none", augmentation=Augmentation(0, 0, 0, 0, 0, 0))
     assert recipe_from_json(through_json(recipe)) == recipe
-    spec = CnnSpec(image_size=32, features=(4, 8), dropout=0.1)
-    assert model_spec_from_json(through_json(spec)) == spec
+    for spec in (CnnSpec(image_size=32, features=(4, 8), dropout=0.1), *MODELS.values()):
+        assert model_spec_from_json(through_json(spec)) == spec
 
 
 def test_an_unknown_field_is_no_study() -> None:
@@ -137,12 +200,22 @@ def test_an_unknown_field_is_no_study() -> None:
 
 def test_without_options_it_is_the_quick_profile_on_the_phantom() -> None:
     profile = PROFILES["quick"]
+    pairs = [
+        ("binary", "cnn"),
+        ("subtype", "densenet121"),
+        ("subtype", "convnext_tiny"),
+        ("segmentation", "unet"),
+    ]
     assert asked() == Study(
+        tasks=("binary", "subtype", "segmentation"),
+        skippable=True,
         frameworks=DEFAULT,
         seeds=profile.seeds,
         folds=profile.folds,
-        recipes={"binary/cnn": recipe_of("binary", "cnn", "quick")},
+        recipes={f"{task}/{model}": recipe_of(task, model, "quick") for task, model in pairs},
+        specs={f"{task}/{model}": spec_of(task, model, "quick") for task, model in pairs},
     )
+    assert asked().pairs == pairs
     assert directory_of(parse()) == Path("results/phantom-quick")
 
 
@@ -184,6 +257,32 @@ def test_every_option_reaches_the_study(tmp_path: Path) -> None:
     assert (study.seeds, study.folds, study.workers, study.threads) == (7, 3, 2, 4)
     assert (study.device, study.precision) == ("cpu", "float64")
     assert study.recipes["binary/cnn"].batch_size == 16
+
+
+def test_tasks_and_models_that_are_named() -> None:
+    one = asked("--tasks", "binary", "--models", "densenet121", "cnn")
+    assert one.pairs == [("binary", "cnn"), ("binary", "densenet121")]
+    assert not one.skippable  # what is asked for by name is not left out in silence
+    assert asked("--models", "unet").pairs == [("segmentation", "unet")]
+    with pytest.raises(StudyError, match="task 'segmentation' has no model cnn; its models: unet"):
+        asked("--tasks", "segmentation", "binary", "--models", "cnn")
+    with pytest.raises(StudyError, match="model 'unet' is for the task segmentation"):
+        asked("--tasks", "binary", "--models", "unet", "cnn")
+
+
+def test_where_the_backbones_start(tmp_path: Path) -> None:
+    assert asked().weights == "random"
+    assert asked("--profile", "standard").weights == "imagenet"
+    assert asked("--profile", "standard").recipes["subtype/densenet121"].head_epochs > 0
+    assert (
+        asked("--profile", "standard", "--weights", "random").recipes["subtype/densenet121"].head_epochs == 0
+    )
+    assert asked("--profile", "standard", "--tasks", "binary").weights == "random"  # no backbone, no weights
+    assert asked("--weights", str(tmp_path)).weights == str(tmp_path)
+    with pytest.raises(StudyError, match="does not fit the quick profile's densenet121, a small relative"):
+        asked("--weights", "imagenet")
+    with pytest.raises(StudyError, match="--weights no/such does not exist"):
+        asked("--weights", "no/such")
 
 
 def test_a_stack_alone_has_no_choice_of_framework() -> None:

@@ -321,7 +321,9 @@ def test_nothing_but_image_error_comes_out_of_bad_bytes(
 
 @given(
     data=st.binary(max_size=300),
-    start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0"]),
+    start=st.sampled_from(
+        [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", bytes(128) + b"DICM"]
+    ),
 )
 def test_random_bytes_are_an_image_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes

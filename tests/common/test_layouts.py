@@ -5,29 +5,19 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import folder_fixture
 import pytest
+from folder_fixture import refusal
 
 from common import config
 from common.data.layouts import open_dataset
 from common.data.samples import COLUMNS, samples_digest
-from common.errors import StudyError
 
 NAMES = {"Normal": ["49 (1).jpg", "49 (2).jpg", "50 (1).jpg"], "Stroke": ["58 (1).jpg", "58 (12).jpg"]}
 
 
 def fill(root: Path, classes: dict[str, list[str]] = NAMES) -> Path:
-    """Files with content of their own; they are never decoded here."""
-    for folder, names in classes.items():
-        (root / folder).mkdir(parents=True)
-        for name in names:
-            (root / folder / name).write_bytes(f"{folder}/{name}".encode())
-    return root
-
-
-def refusal(*folders: Path) -> str:
-    with pytest.raises(StudyError) as caught:
-        open_dataset(*folders)
-    return str(caught.value)
+    return folder_fixture.fill(root, classes)
 
 
 # --- the two-class layout ----------------------------------------------------------------------------------------
@@ -46,7 +36,9 @@ def test_ids_labels_patients_and_digests(tmp_path: Path) -> None:
     assert list(samples["label"]) == ["normal"] * 3 + ["stroke"] * 2
     assert list(samples["patient"]) == ["49", "49", "50", "58", "58"]
     assert set(samples["source"]) == {"ct"}
-    assert set(samples["mask"]) == {""}
+    assert set(samples["patient_from"]) == {"name"}
+    assert list(samples["mask"]) == ["none"] * 3 + [""] * 2
+    assert set(samples["mask_sha256"]) == set(samples["pixel_mm"]) == set(samples["split"]) == {""}
     for _, row in samples.iterrows():
         assert Path(row["path"]).is_absolute()
         assert row["sha256"] == hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest()
@@ -92,8 +84,26 @@ def test_masks_beside_the_classes_or_above(tmp_path: Path) -> None:
         fill(root / below)
         fill(root / "masks", {"normal": [], "Stroke": ["58 (12).png", "99 (1).png", "58 (1).csv"]})
         samples = open_dataset(root).set_index("id")
-        assert samples.loc["Stroke/58 (12)", "mask"] == str(root / "masks" / "Stroke" / "58 (12).png")
-        assert (samples["mask"] != "").sum() == 1
+        mask = root / "masks" / "Stroke" / "58 (12).png"
+        assert samples.loc["Stroke/58 (12)", "mask"] == str(mask)
+        assert samples.loc["Stroke/58 (12)", "mask_sha256"] == hashlib.sha256(mask.read_bytes()).hexdigest()
+        # By this layout's rule a slice without a file has no lesion, once there are masks.
+        assert set(samples["mask"].drop("Stroke/58 (12)")) == {"none"}
+        assert set(samples["mask_sha256"].drop("Stroke/58 (12)")) == {""}
+
+
+def test_an_empty_masks_folder_says_nothing(tmp_path: Path) -> None:
+    fill(tmp_path)
+    fill(tmp_path / "masks", {"Normal": [], "Stroke": []})
+    assert list(open_dataset(tmp_path)["mask"]) == ["none"] * 3 + [""] * 2
+
+
+def test_the_digest_sees_masks(tmp_path: Path) -> None:
+    fill(tmp_path)
+    fill(tmp_path / "masks", {"Stroke": ["58 (12).png"]})
+    before = samples_digest(open_dataset(tmp_path))
+    (tmp_path / "masks" / "Stroke" / "58 (12).png").write_bytes(b"another")
+    assert samples_digest(open_dataset(tmp_path)) != before
 
 
 def test_masks_are_no_data_set_of_their_own(tmp_path: Path) -> None:
@@ -133,10 +143,10 @@ def test_the_digest_sees_content_not_place(tmp_path: Path) -> None:
 UNKNOWN = {"Normal": ["a.png", "b.png"], "Stroke": ["c.png"]}
 
 
-def test_without_patients_nothing_is_guessed(tmp_path: Path) -> None:
-    message = refusal(fill(tmp_path, UNKNOWN))
-    assert "3 pictures" in message
-    assert "image_id,patient\nNormal/a,58" in message
+def test_names_without_patients_are_grouped_by_likeness(tmp_path: Path) -> None:
+    samples = open_dataset(fill(tmp_path, UNKNOWN))  # no pictures, so like nothing
+    assert list(samples["patient"]) == list(samples["id"]) == ["Normal/a", "Normal/b", "Stroke/c"]
+    assert set(samples["patient_from"]) == {"similarity"}
 
 
 @pytest.mark.parametrize("stem", ["stroke (1)", "58", "58(", "(1)", "58 (x)", "58 (1) copy"])
@@ -167,7 +177,9 @@ def test_patients_from_a_file(tmp_path: Path, lines: str, inner: bool) -> None:
     fill(tmp_path / "Brain_Data_Organised", UNKNOWN)
     place = tmp_path / "Brain_Data_Organised" if inner else tmp_path
     (place / "patients.csv").write_text(lines, encoding="utf-8")
-    assert list(open_dataset(tmp_path)["patient"]) == ["p1", "p2", "p3"]
+    samples = open_dataset(tmp_path)
+    assert list(samples["patient"]) == ["p1", "p2", "p3"]
+    assert set(samples["patient_from"]) == {"table"}
 
 
 def test_the_file_wins_over_names(tmp_path: Path) -> None:
@@ -233,6 +245,72 @@ def test_overlapping_folders_are_refused(tmp_path: Path) -> None:
     assert "two of the data folders" in refusal(tmp_path, inner)
 
 
+# --- a ready-made split ------------------------------------------------------------------------------------------
+
+TREE = {
+    "train/PNG/Bleeding": ["10000.png", "10001.png"],
+    "train/OVERLAY/Bleeding": ["10000.png"],
+    "train/PNG/Ischemia": ["10002.png"],
+    "train/MASKS/Ischemia": ["10002.png"],
+    "train/PNG/Normal": ["10003.png"],
+    "val/PNG/Normal": ["10000.png"],
+    "test/PNG/Bleeding": ["10000.png"],
+}
+
+
+@pytest.mark.parametrize("below", [".", "archive/split"])
+def test_the_split_of_a_tree_is_kept(tmp_path: Path, below: str) -> None:
+    fill(tmp_path / below, TREE)
+    samples = open_dataset(tmp_path).set_index("id")
+    assert list(samples.index) == [
+        "test/Bleeding/10000",
+        "train/Bleeding/10000",
+        "train/Bleeding/10001",
+        "train/Ischemia/10002",
+        "train/Normal/10003",
+        "val/Normal/10000",
+    ]
+    assert list(samples["split"]) == ["test", "train", "train", "train", "train", "val"]
+    assert list(samples["label"]) == ["bleeding", "bleeding", "bleeding", "ischemia", "normal", "normal"]
+    masks = samples["mask"]
+    train = (tmp_path / below / "train").resolve()
+    assert masks["train/Bleeding/10000"] == f"overlay:{train}/OVERLAY/Bleeding/10000.png"
+    assert masks["train/Bleeding/10001"] == masks["test/Bleeding/10000"] == ""
+    assert masks["train/Ischemia/10002"] == f"{train}/MASKS/Ischemia/10002.png"
+    assert masks["train/Normal/10003"] == "none"
+
+
+def test_a_tree_of_two_classes_with_other_names_of_the_parts(tmp_path: Path) -> None:
+    for part in ("Training", "valid", "testing"):
+        fill(tmp_path / part)
+    fill(tmp_path / "valid" / "masks", {"Stroke": ["58 (1).png"]})
+    samples = open_dataset(tmp_path).set_index("id")
+    assert samples["split"].value_counts().to_dict() == {"train": 5, "val": 5, "test": 5}
+    assert (
+        samples.loc["Training/Stroke/58 (1)", "patient"] == "58"
+    )  # the names are like the two-class layout's
+    assert samples.loc["valid/Stroke/58 (1)", "mask"].endswith("58 (1).png")
+    assert samples.loc["Training/Stroke/58 (1)", "mask"] == "none"
+
+
+def test_a_tree_that_lacks_a_part(tmp_path: Path) -> None:
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    message = refusal(tmp_path)
+    assert "is divided into test/, train/ but has no val/ with classes" in message
+    fill(tmp_path / "val", {"Normal": [], "Stroke": []})
+    assert "val holds no pictures" in refusal(tmp_path)
+    (tmp_path / "validation" / "Normal").mkdir(parents=True)
+    assert "both val/ and validation/" in refusal(tmp_path)
+
+
+def test_one_part_by_itself_is_a_data_set(tmp_path: Path) -> None:
+    fill(tmp_path, TREE)
+    samples = open_dataset(tmp_path / "train")
+    assert len(samples) == 4
+    assert set(samples["split"]) == {""}
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
@@ -268,31 +346,25 @@ def test_an_unknown_layout_shows_what_was_found(tmp_path: Path) -> None:
     assert "  folder00/ (2 files)\n  folder01/ (1 file)\n" in message
     assert "... and 4 more" in message
     assert "expected: Normal/ and Stroke/" in message
-    assert len(message.splitlines()) < 16
+    assert "{train,val,test}/{PNG,OVERLAY,MASKS}/{class}" in message
+    assert len(message.splitlines()) < 18
 
 
 def test_a_class_folder_itself_is_pointed_out(tmp_path: Path) -> None:
     assert "Stroke/ is one class; give the folder above it" in refusal(fill(tmp_path) / "Stroke")
 
 
-@pytest.mark.parametrize("below", [".", "Brain_Stroke_CT_Dataset", "archive/Brain_Stroke_CT_Dataset"])
-def test_the_three_class_layout_is_known_but_not_yet_read(tmp_path: Path, below: str) -> None:
-    fill(tmp_path / below, {name: ["10000.png"] for name in ("Bleeding/PNG", "ischemia/PNG", "Normal/PNG")})
-    message = refusal(tmp_path)
-    assert "three-class layout" in message
-    assert "next version" in message
-
-
-def test_a_ready_made_split_is_not_taken_for_several_sets(tmp_path: Path) -> None:
-    fill(tmp_path / "train")
-    fill(tmp_path / "test")
-    assert "is divided into test/, train/" in refusal(tmp_path)
-
-
 def test_several_sets_in_one_folder(tmp_path: Path) -> None:
     fill(tmp_path / "first")
     fill(tmp_path / "second")
     assert "several data sets (first/, second/)" in refusal(tmp_path)
+
+
+def test_half_a_set_beside_a_whole_one_is_left_alone(tmp_path: Path) -> None:
+    fill(tmp_path / "first")
+    fill(tmp_path / "true_masks", {"Stroke": ["58 (1).png"]})
+    assert set(open_dataset(tmp_path)["id"].str.split("/").str[0]) == {"Normal", "Stroke"}
+    assert len(open_dataset(tmp_path)) == 5
 
 
 def test_equal_names_and_spellings(tmp_path: Path) -> None:
@@ -349,9 +421,14 @@ def test_real_two_class_set(shared_data: Path) -> None:
     assert samples["patient"].nunique() == 62
     assert (samples["label"] == "stroke").sum() == 697
     assert "Stroke/58 (1)" in set(samples["id"])
-    assert (samples["mask"] != "").sum() == len(list((shared_data / "binary_ct" / "masks").glob("*/*.png")))
+    masks = list((shared_data / "binary_ct" / "masks").glob("*/*.png"))
+    assert (samples["mask"] != "none").sum() == (samples["mask_sha256"] != "").sum() == len(masks)
     assert samples["sha256"].is_unique
 
 
 def test_real_three_class_set(shared_data: Path) -> None:
-    assert "next version" in refusal(shared_data / "strokes_ct")
+    samples = open_dataset(shared_data / "strokes_ct")
+    assert samples["label"].value_counts().to_dict() == {"normal": 150, "bleeding": 90, "ischemia": 90}
+    assert samples["patient"].nunique() == 61
+    assert samples["mask"].str.startswith("overlay:").sum() == samples["mask_sha256"].ne("").sum() == 180
+    assert not samples["path"].str.contains("OVERLAY").any()

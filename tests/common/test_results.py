@@ -15,14 +15,21 @@ from study_fixture import make_study
 from common import config
 from common.config import Run
 from common.errors import StudyError
+from common.random_numbers import generator
 from common.results import (
+    FORMAT,
+    MaskPredictions,
     Predictions,
+    defused,
     discard_damaged,
+    pack_masks,
     read_json,
+    read_mask_predictions,
     read_predictions,
     read_run,
     read_study,
     run_directory,
+    unpack_masks,
     write_atomically,
     write_csv,
     write_json,
@@ -38,6 +45,18 @@ PREDICTIONS = Predictions(
     y_true=np.array([0, 1, 1]),
     y_score=np.array([0.1, 0.9, 1 / 3]),
 )
+MASKS = np.zeros((3, 5, 5), dtype=bool)  # 25 pixels: the last byte of a row is not full
+MASKS[1, 0, :3] = MASKS[2, 4, 4] = True
+
+
+def mask_predictions() -> MaskPredictions:
+    numbers = {name: np.arange(3) + k for k, name in enumerate(("tp", "fp", "fn", "tn"))}
+    lesions = {name: np.array([0, 1, 2]) for name in ("lesion_tp", "lesion_fp", "lesion_fn")}
+    reals = {name: np.array([np.nan, 0.1, 1 / 3]) for name in ("hd95_px", "surface_dice", "y_score")}
+    who = {name: getattr(PREDICTIONS, name) for name in ("sample_id", "patient", "split")}
+    packed = {"y_true": pack_masks(MASKS), "y_pred": pack_masks(~MASKS)}
+    size, pixel_mm = np.full(3, 5), np.array([np.nan, 0.5, 0.4])
+    return MaskPredictions(**who, **numbers, **lesions, **reals, **packed, size=size, pixel_mm=pixel_mm)
 
 
 def names(folder: Path) -> list[str]:
@@ -106,6 +125,16 @@ def test_csv_keeps_every_digit(tmp_path: Path) -> None:
     assert b"\r" not in (tmp_path / "t.csv").read_bytes()
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1"])
+def test_no_spreadsheet_runs_what_we_write(text: str) -> None:
+    assert defused(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["a=1", "", "Stroke/58 (1)", -1, -0.5, None])
+def test_what_is_no_formula_stays(value: object) -> None:
+    assert defused(value) is value
+
+
 # --- predictions --------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +148,38 @@ def test_predictions_come_back_bit_for_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(test.sample_id, ["b", "Stroke/58 (1)"])
     np.testing.assert_array_equal(test.y_score, [0.9, 1 / 3])
     assert len(read.of("train").y_true) == 0
+
+
+def test_masks_come_back_bit_for_bit(tmp_path: Path) -> None:
+    path, written = tmp_path / "predictions.npz", mask_predictions()
+    write_predictions(path, written)
+    read = read_mask_predictions(path)
+    for field in dataclasses.fields(MaskPredictions):
+        np.testing.assert_array_equal(getattr(read, field.name), getattr(written, field.name))
+    assert read.y_true.shape == (3, 4)
+    np.testing.assert_array_equal(unpack_masks(read.y_true, 5), MASKS)
+    test = read.of("test")
+    assert test.sample_id.tolist() == ["b", "Stroke/58 (1)"]
+    np.testing.assert_array_equal(unpack_masks(test.y_pred, 5), ~MASKS[1:])
+    np.testing.assert_array_equal(test.lesion_fn, [1, 2])
+
+
+def test_predictions_of_the_other_kind_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    write_predictions(path, PREDICTIONS)
+    with pytest.raises(StudyError, match="is no predictions file"):
+        read_mask_predictions(path)
+    write_predictions(path, dataclasses.replace(mask_predictions(), tp=np.arange(2)))
+    with pytest.raises(StudyError, match="different lengths"):
+        read_mask_predictions(path)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 17])
+def test_packed_masks_are_unpacked(size: int) -> None:
+    masks = generator("masks", size).random((4, size, size)) < 0.5
+    packed = pack_masks(masks)
+    assert packed.shape == (4, -(-(size**2) // 8))
+    np.testing.assert_array_equal(unpack_masks(packed, size), masks)
 
 
 def test_predictions_of_different_lengths_are_refused(tmp_path: Path) -> None:
@@ -217,14 +278,14 @@ def test_the_record_of_another_run_counts_as_failed(directory: Path, change: dic
     path = run_directory(directory, RUN) / "run.json"
     document = read_json(path)
     write_json(path, {**document, "run": {**document["run"], **change}})
-    assert_unusable(directory, "is not the record of this run in format 1")
+    assert_unusable(directory, f"is not the record of this run in format {FORMAT}")
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"status": "started"}, {"status": None}])
+@pytest.mark.parametrize("change", [{"format": 1}, {"status": "started"}, {"status": None}])
 def test_a_record_of_another_format_counts_as_failed(directory: Path, change: dict[str, object]) -> None:
     path = run_directory(directory, RUN) / "run.json"
     write_json(path, {**read_json(path), **change})
-    assert_unusable(directory, "is not the record of this run in format 1")
+    assert_unusable(directory, f"is not the record of this run in format {FORMAT}")
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 1', "[1]", "\xff\xfe"])

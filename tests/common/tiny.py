@@ -1,10 +1,10 @@
-"""What the tests of the core share: a data set of a few small pictures and a framework that is only NumPy."""
+"""What the tests of the core share: data sets of a few small pictures and a framework that is only NumPy."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -14,18 +14,24 @@ import pytest
 from numpy.typing import NDArray
 
 from common import config, engines
-from common.config import CnnSpec, Recipe, Study
+from common.config import CnnSpec, ModelSpec, Recipe, Study, UnetSpec
 from common.data.batches import batch_bytes
 from common.data.cache import Cache, open_cache
-from common.data.samples import sample_table
+from common.data.samples import NO_LESION, sample_table
 from common.framework import Array, Batch, Settings, Weights
-from common.losses import binary_cross_entropy, sigmoid
+from common.losses import MeanLoss, sigmoid, softmax
 from common.random_numbers import generator
-from common.results import write_json
+from common.results import pack_masks, write_json
 from common.weights import check_weights
 
-SPEC = CnnSpec(image_size=16, channels=1, pixel_mean=0.5, pixel_std=0.5)
+SPEC = CnnSpec(image_size=16, channels=1, pixel_mean=(0.5,), pixel_std=(0.5,))
+SUBTYPE_SPEC = dataclasses.replace(SPEC, outputs=3)
+MASK_SPEC = UnetSpec(image_size=16, features=(2, 4), pixel_mean=(0.5,), pixel_std=(0.5,))
 RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=0.5)
+SUBTYPE_RECIPE = dataclasses.replace(RECIPE, loss="cross_entropy")
+MASK_RECIPE = dataclasses.replace(
+    RECIPE, loss="dice_cross_entropy", sampling="foreground", class_weights="none"
+)
 POOL = 4  # px, side of the windows whose means are the features
 
 
@@ -37,67 +43,142 @@ def hash_batches(batches: Iterable[Batch]) -> str:
 # --- data ---------------------------------------------------------------------------------------------------------
 
 
+def make_mask(label: str, size: int = 16) -> NDArray[np.bool_]:
+    """Where a stroke is: the first quarter of the picture, the last one for an ischemia."""
+    mask = np.zeros((size, size), dtype=bool)
+    half = size // 2
+    if label == "ischemia":
+        mask[half:, half:] = True
+    elif label != "normal":
+        mask[:half, :half] = True
+    return mask
+
+
 def make_slice(label: str, *key: str | int, size: int = 16) -> NDArray[np.uint8]:
     """Noise, and in a stroke a bright quarter."""
     image = generator("tiny", label, *key).integers(0, 120, (size, size)).astype(np.uint8)
-    if label != "normal":
-        image[: size // 2, : size // 2] += 100
+    image[make_mask(label, size)] += 100
     return image
 
 
-def write_pictures(folder: Path, patients: int = 12, slices: int = 2, more_normal: int = 0) -> Path:
+def write_pictures(
+    folder: Path, patients: int = 12, slices: int = 2, more_normal: int = 0, masks: bool = False
+) -> Path:
     """A two-class data set; every second patient has a stroke, the others `more_normal` slices more.
 
     Returns the folder.
     """
     for patient in range(patients):
         label = "stroke" if patient % 2 else "normal"
-        target = folder / label.capitalize()
-        target.mkdir(parents=True, exist_ok=True)
         for number in range(slices + more_normal * (label == "normal")):
-            cv2.imwrite(str(target / f"{patient} ({number}).png"), make_slice(label, patient, number))
+            name = f"{label.capitalize()}/{patient} ({number}).png"
+            _write_png(folder / name, make_slice(label, patient, number))
+            if masks and label == "stroke":
+                _write_png(folder / "masks" / name, make_mask(label).astype(np.uint8) * 255)
     return folder
 
 
-def make_samples(count: int) -> pd.DataFrame:
-    """A sample table of `count` images, two a patient, a third of the patients with a stroke; no files behind it."""
+def write_strokes(folder: Path, patients: int = 15, slices: int = 2) -> Path:
+    """A three-class data set with masks and patients.csv; the patients are bleeding, ischemic and healthy in turn.
+
+    Returns the folder.
+    """
+    rows = ["image_id,patient"]
+    for patient in range(patients):
+        label = ("bleeding", "ischemia", "normal")[patient % 3]
+        for number in range(slices):
+            name = str(10_000 + 10 * patient + number)
+            rows.append(f"{name},p{patient}")
+            _write_png(
+                folder / label.capitalize() / "PNG" / f"{name}.png", make_slice(label, patient, number)
+            )
+            if label != "normal":
+                mask = make_mask(label).astype(np.uint8) * 255
+                _write_png(folder / label.capitalize() / "MASKS" / f"{name}.png", mask)
+    (folder / "patients.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), pixels)
+
+
+def make_row(name: str, label: str, patient: str, **changes: str) -> dict[str, str]:
+    """A row of the sample table, every column that is not given as for a plain picture without a mask."""
+    row = {
+        "id": name,
+        "path": f"{name}.png",
+        "label": label,
+        "patient": patient,
+        "patient_from": "name",
+        "mask": "",
+        "sha256": hashlib.sha256(name.encode()).hexdigest(),
+        "mask_sha256": "",
+        "pixel_mm": "",
+        "split": "",
+        "source": "tiny",
+    }
+    return row | changes
+
+
+def make_samples(count: int, labels: tuple[str, ...] = ("stroke", "normal", "normal")) -> pd.DataFrame:
+    """A sample table of `count` images with masks, two a patient, the patients labelled in turn; no files behind it."""
     rows = []
     for number in range(count):
-        patient = f"p{number // 2:04d}"
-        label = "stroke" if number // 2 % 3 == 0 else "normal"
-        name = f"{patient}/{number % 2}"
-        rows.append(
-            {
-                "id": name,
-                "path": f"{name}.png",
-                "label": label,
-                "patient": patient,
-                "mask": "",
-                "sha256": f"{number:064x}",
-                "source": "tiny",
-            }
-        )
+        label = labels[number // 2 % len(labels)]
+        name = f"p{number // 2:04d}/{number % 2}"
+        mask = NO_LESION if label == "normal" else f"{name}.mask.png"
+        rows.append(make_row(name, label, name.split("/")[0], sha256=f"{number:064x}", mask=mask))
     return sample_table(rows)
 
 
 def write_cache(directory: Path, samples: pd.DataFrame, size: int = 16) -> Cache:
-    """A finished cache of drawn slices, written straight to disk, in the row order of the table."""
+    """A finished cache of drawn slices and masks, written straight to disk, in the row order of the table."""
     directory.mkdir(parents=True, exist_ok=True)
-    ids = samples["id"].tolist()
-    pixels = [
-        make_slice(label, sample_id, size=size)
-        for sample_id, label in zip(ids, samples["label"], strict=True)
-    ]
-    np.save(directory / "images.npy", np.stack(pixels))
-    offset = (directory / "images.npy").stat().st_size - len(ids) * size * size
-    document = {"size": size, "offset": offset, "sha256": "", "ids": ids, "unreadable": []}
+    ids, labels = samples["id"].tolist(), samples["label"].tolist()
+    pixels = [make_slice(label, sample_id, size=size) for sample_id, label in zip(ids, labels, strict=True)]
+    offset = _save_rows(directory / "images.npy", np.array(pixels).reshape(-1, size, size))
+    lesions = [(name, label) for name, label in zip(ids, labels, strict=True) if label != "normal"]
+    masks = np.array([make_mask(label, size) for _, label in lesions], dtype=bool).reshape(-1, size, size)
+    document = {
+        "size": size,
+        "offset": offset,
+        "sha256": "",
+        "ids": ids,
+        "unreadable": [],
+        "grid_mm": {},
+        "masks": {
+            "offset": _save_rows(directory / "masks.npy", pack_masks(masks)),
+            "ids": [name for name, _ in lesions],
+            "empty": [],
+            "unknown": [],
+            "unreadable": [],
+        },
+    }
     write_json(directory / "cache.json", document)
     return open_cache(directory)
 
 
+def _save_rows(path: Path, rows: NDArray[np.uint8]) -> int:
+    """Write an array; returns where its first row begins."""
+    np.save(path, rows)
+    return path.stat().st_size - rows.nbytes
+
+
 def make_study(data: Path, frameworks: tuple[str, ...] = ("tiny-a", "tiny-b"), **changes: object) -> Study:
-    """Two seeds of each framework on a folder of pictures, two epochs each."""
-    study = Study(data=(str(data),), frameworks=frameworks, device="cpu", recipes={"binary/cnn": RECIPE})
+    """Two seeds of each framework on a folder of pictures, two epochs each; the two-class task unless told."""
+    study = Study(
+        data=(str(data),),
+        frameworks=frameworks,
+        device="cpu",
+        recipes={
+            "binary/cnn": RECIPE,
+            "subtype/cnn": SUBTYPE_RECIPE,
+            "segmentation/unet": MASK_RECIPE,
+        },
+        specs={"binary/cnn": SPEC, "subtype/cnn": SUBTYPE_SPEC, "segmentation/unet": MASK_SPEC},
+    )
     return dataclasses.replace(study, **changes)  # type: ignore[arg-type]
 
 
@@ -116,12 +197,17 @@ Model = dict[str, Array]
 
 
 class TinyFramework:
-    """Logistic regression on pooled pixels by gradient descent: `common.framework.Framework` in NumPy."""
+    """Logistic regression by gradient descent: `common.framework.Framework` in NumPy.
+
+    A classifier reads pooled pixels; a segmenter reads each pixel alone, and descends the cross-entropy only.
+    """
 
     def __init__(self, name: str = "tiny-a") -> None:
         self._name = name
         self.settings: list[Settings] = []  # of every `configure`
+        self.trainable: list[str] = []  # of every `create_trainer`
         self.epochs_trained = 0
+        self._recipe = RECIPE
 
     def name(self) -> str:
         return self._name
@@ -133,9 +219,17 @@ class TinyFramework:
     def environment(self) -> dict[str, str]:
         return {"framework": f"{self._name} 1.0", "backend": "NumPy"}
 
-    def build(self, spec: CnnSpec) -> Model:
+    def build(self, spec: ModelSpec) -> Model:
+        if isinstance(spec, UnetSpec):
+            return {
+                "dense.weight": np.full((1, spec.channels, 1, 1), np.nan),
+                "dense.bias": np.full(1, np.nan),
+            }
         features = (spec.image_size // POOL) ** 2 * spec.channels
-        return {"dense.weight": np.full((1, features), np.nan), "dense.bias": np.full(1, np.nan)}
+        return {
+            "dense.weight": np.full((spec.outputs, features), np.nan),
+            "dense.bias": np.full(spec.outputs, np.nan),
+        }
 
     def read_weights(self, model: Model) -> dict[str, Array]:
         return {name: array.astype(np.float32) for name, array in model.items()}
@@ -145,37 +239,55 @@ class TinyFramework:
         for name, array in weights.items():
             model[name] = array.astype(np.float64)
 
-    def create_trainer(self, model: Model, recipe: Recipe) -> Model:
-        del recipe  # gradient descent has no further number
+    def create_trainer(self, model: Model, recipe: Recipe, trainable: str = "all") -> Model:
+        self.trainable.append(trainable)  # there is nothing before the last layer: both are the same
+        self._recipe = recipe
         return model
 
     def train_epoch(self, trainer: Model, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
         losses = []
         for batch, learning_rate in batches:
-            features = pool(batch.images)
-            logits = features @ trainer["dense.weight"][0] + trainer["dense.bias"]
-            labels, weights = batch.labels.astype(np.float64), batch.weights.astype(np.float64)
-            losses.append(binary_cross_entropy(logits, labels, weights))
-            slope = weights * (sigmoid(logits) - labels) / weights.sum()
-            trainer["dense.weight"] = trainer["dense.weight"] - learning_rate * (slope @ features)
-            trainer["dense.bias"] = trainer["dense.bias"] - learning_rate * slope.sum()
+            features, logits = _features(trainer, batch), _logits(trainer, batch)
+            loss = MeanLoss(self._recipe)
+            loss.add(logits, batch.targets, batch.weights)
+            losses.append(loss.value())
+            probabilities = softmax(logits) if logits.shape[1:] == (3,) else sigmoid(logits)
+            weights = batch.weights.astype(np.float64).reshape(-1, *[1] * (logits.ndim - 1))
+            slope = weights * (probabilities - batch.targets) / weights.sum()
+            slope /= np.prod(logits.shape[1:-1])  # the mean over a mask's pixels
+            slope, features = slope.reshape(-1, logits.shape[-1]), features.reshape(-1, features.shape[-1])
+            shape = trainer["dense.weight"].shape
+            trainer["dense.weight"] = trainer["dense.weight"] - learning_rate * (slope.T @ features).reshape(
+                shape
+            )
+            trainer["dense.bias"] = trainer["dense.bias"] - learning_rate * slope.sum(axis=0)
         self.epochs_trained += 1
         return np.array(losses)
 
-    def predict_logits(self, model: Model, batches: Iterable[Batch]) -> NDArray[np.float64]:
-        outputs = [
-            pool(batch.images) @ model["dense.weight"].T + model["dense.bias"]  # (N, 1)
-            for batch in batches
-        ]
-        return np.concatenate(outputs)
+    def predict_logits(self, model: Model, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
+        for batch in batches:
+            yield _logits(model, batch)
 
     def synchronise(self) -> None:
         pass
 
 
+def _features(model: Model, batch: Batch) -> NDArray[np.float64]:
+    """(N, features), or of a segmenter (N, S, S, C)."""
+    return batch.images.astype(np.float64) if model["dense.weight"].ndim == 4 else pool(batch.images)
+
+
+def _logits(model: Model, batch: Batch) -> NDArray[np.float64]:
+    """(N, outputs), or of a segmenter (N, S, S, 1)."""
+    weight = model["dense.weight"]
+    return _features(model, batch) @ weight.reshape(len(weight), -1).T + model["dense.bias"]
+
+
 @pytest.fixture
 def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two tiny frameworks count as installed, and the one model is as small as the pictures."""
-    monkeypatch.setitem(config.MODELS, "cnn", SPEC)
+    """The tiny frameworks count as installed, and the models are as small as the pictures."""
+    for specs in (config.MODELS, config.QUICK_SPECS):
+        monkeypatch.setitem(specs, "cnn", SPEC)
+        monkeypatch.setitem(specs, "unet", MASK_SPEC)
     for name in ("tiny-a", "tiny-b", "tiny-c"):
         monkeypatch.setitem(engines.PACKAGES, name, ("numpy",))

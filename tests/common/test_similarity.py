@@ -1,0 +1,221 @@
+"""Copies of a slice are told from other slices; groups do not depend on the order of files."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from common import config
+from common.data import similarity
+from common.data.layouts import open_dataset
+from common.data.phantom import draw, phantom_samples
+from common.data.similarity import LENGTH, Fingerprints, fingerprint, group_similar, shared_across
+
+DRAWN = config.Phantom(patients=6, image_size=160, slices_min=8, slices_max=10)
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def slices() -> pd.DataFrame:
+    """Drawn slices of six heads, `patient` and `image`."""
+    samples = phantom_samples(DRAWN)
+    return samples.assign(image=[draw(path).image for path in samples["path"]])
+
+
+def write(folder: Path, images: dict[str, Image]) -> dict[str, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, image in images.items():
+        paths[name] = str(folder / f"{name.replace('/', '-')}.png")
+        assert cv2.imwrite(paths[name], image)
+    return paths
+
+
+def correlation(first: Image, second: Image) -> float:
+    return float(fingerprint(first) @ fingerprint(second)) / LENGTH**2
+
+
+def windowed(image: Image) -> Image:
+    """The brain window's picture in one twice as wide."""
+    return (image * 0.5 + 40).astype(np.uint8)
+
+
+def jpeg(image: Image) -> Image:
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_GRAYSCALE)
+
+
+# --- the fingerprint ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [jpeg, windowed, lambda image: cv2.resize(image, (650, 650), interpolation=cv2.INTER_CUBIC)],
+    ids=["encoding", "window", "size"],
+)
+def test_a_copy_is_more_like_its_slice_than_any_other_head(
+    slices: pd.DataFrame, copy: Callable[[Image], Image]
+) -> None:
+    chosen = slices.iloc[::7]
+    for _, row in chosen.iterrows():
+        again = copy(row["image"])
+        assert correlation(row["image"], again) > config.COPY_SIMILARITY
+        others = slices.loc[slices["patient"] != row["patient"], "image"]
+        assert max(correlation(image, again) for image in others) < config.COPY_SIMILARITY - 0.1
+
+
+def test_products_of_fingerprints_are_exact(slices: pd.DataFrame) -> None:
+    prints = np.stack([fingerprint(image) for image in slices["image"][:20]])
+    assert np.array_equal(prints, np.round(prints))
+    assert (np.linalg.norm(prints.astype(np.float64), axis=1) <= LENGTH).all()
+    assert (np.linalg.norm(prints, axis=1) > 0.95 * LENGTH).all()
+    shuffled = np.random.default_rng(0).permutation(prints.shape[1])
+    assert np.array_equal(prints[:, shuffled] @ prints[:, shuffled].T, prints @ prints.T)
+    assert np.array_equal(prints @ prints.T, prints.astype(np.int64) @ prints.astype(np.int64).T)
+
+
+@pytest.mark.parametrize("grey", [0, 90, 255])
+def test_a_blank_picture_is_like_nothing(grey: int) -> None:
+    assert not fingerprint(np.full((100, 80), grey, np.uint8)).any()
+
+
+# --- groups ------------------------------------------------------------------------------------------------------
+
+
+def test_groups_of_drawn_heads(tmp_path: Path, slices: pd.DataFrame) -> None:
+    paths = write(tmp_path, dict(zip(slices["id"], slices["image"], strict=True)))
+    names = list(paths)
+    seen: list[tuple[int, int]] = []
+    groups = group_similar(
+        [paths[name] for name in names], names, lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(k + 1, len(names)) for k in range(len(names))]
+    table = pd.DataFrame({"name": names, "group": groups, "patient": slices["patient"].tolist()})
+    first = table.groupby("group")["name"].min()
+    assert first.tolist() == first.index.tolist()
+    # Patients are not found, but many a slice has company, and mostly of its own head.
+    assert table["group"].duplicated(keep=False).mean() > 0.3
+    heads = table.groupby("group")["patient"].agg(lambda patients: len(set(patients)))
+    assert (heads == 1).mean() > 0.7
+    order = random.Random(1).sample(range(len(names)), len(names))
+    again = group_similar([paths[names[k]] for k in order], [names[k] for k in order])
+    assert again == [groups[k] for k in order]
+
+
+def test_copies_are_grouped_and_the_unreadable_stand_alone(tmp_path: Path, slices: pd.DataFrame) -> None:
+    first, other = slices["image"].iloc[4], slices["image"].iloc[-4]
+    cropped = np.pad(first, ((0, 40), (40, 0)))  # the head elsewhere in its frame
+    images = {"d": first, "b": jpeg(first), "c": cv2.resize(first, (512, 512)), "e": cropped, "a": other}
+    paths = write(tmp_path, images)
+    black = write(tmp_path, {"x": np.zeros((64, 64), np.uint8), "y": np.zeros((64, 64), np.uint8)})
+    (tmp_path / "z.png").write_bytes(b"no picture")
+    names = [*paths, *black, "z"]
+    groups = group_similar([*paths.values(), *black.values(), str(tmp_path / "z.png")], names)
+    assert dict(zip(names, groups, strict=True)) == {
+        "a": "a", "b": "b", "c": "b", "d": "b", "e": "b", "x": "x", "y": "y", "z": "z"
+    }  # fmt: skip
+
+
+def prints_of(vectors: list[list[float]]) -> Fingerprints:
+    """Unit vectors with chosen products, as fingerprints."""
+    frame = (np.array(vectors) * LENGTH).astype(np.float32)
+    return Fingerprints(frame, np.zeros_like(frame))
+
+
+def linked(vectors: list[list[float]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(similarity, "take_fingerprints", lambda paths, on_progress: prints_of(vectors))
+    names = [chr(ord("a") + k) for k in range(len(vectors))]
+    return group_similar(names, names)
+
+
+def on_circle(*degrees: float) -> list[list[float]]:
+    return [[float(np.cos(np.radians(d))), float(np.sin(np.radians(d)))] for d in degrees]
+
+
+def test_neighbours_must_choose_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A star: every leaf is nearest to the hub, and leaves are within reach of each other too; the hub's two nearest are
+    # b and c, whose nearest are the hub and each other.
+    leaves = np.diag(np.sqrt(1 - np.array([0.86, 0.82, 0.76, 0.70]) ** 2))
+    star = np.block([[np.ones((1, 1)), np.zeros((1, 4))], [np.array([[0.86, 0.82, 0.76, 0.70]]).T, leaves]])
+    assert (star @ star.T > config.NEIGHBOUR_SIMILARITY).all()
+    assert linked(star.tolist(), monkeypatch) == ["a", "a", "a", "d", "e"]
+
+
+def test_a_chain_of_neighbours_is_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert linked(on_circle(0, 50, 100, 150, 250), monkeypatch) == ["a", "a", "a", "a", "e"]
+
+
+def test_a_copy_takes_no_neighbours_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Five copies, and a slice above and one below: all one head.
+    assert set(linked(on_circle(0, 1, 2, 3, 4, 50, -46), monkeypatch)) == {"a"}
+
+
+# --- across data sets --------------------------------------------------------------------------------------------
+
+
+def source(root: Path, name: str, images: dict[str, Image]) -> Path:
+    """A two-class folder: stroke slices named `PATIENT (k)` from `images`, and a healthy one of its own."""
+    base = root / name
+    write(base / "Stroke", images)
+    noise = np.random.default_rng(len(name)).integers(0, 255, (96, 96), dtype=np.uint8)
+    write(base / "Normal", {f"9{len(name)} (1)": noise})
+    return base
+
+
+def test_patients_of_two_sources_that_share_a_slice_are_one(tmp_path: Path, slices: pd.DataFrame) -> None:
+    heads = [group["image"].tolist() for _, group in slices.groupby("patient")]
+    first = source(tmp_path, "a", {"1 (1)": heads[0][4], "1 (2)": heads[0][5], "2 (1)": heads[1][4]})
+    second = source(
+        tmp_path,
+        "bb",
+        {"7 (1)": jpeg(heads[0][5]), "7 (2)": heads[0][2], "8 (1)": heads[2][4], "9 (1)": heads[3][4]},
+    )
+    third = source(tmp_path, "ccc", {"5 (1)": windowed(heads[2][4]), "5 (2)": windowed(heads[1][4])})
+    samples = open_dataset(first, second, third).set_index("id")
+    patient = samples["patient"].to_dict()
+    assert patient["a:Stroke/1 (1)"] == patient["bb:Stroke/7 (2)"] == "a:1"
+    # A head that the third source calls one person joins two patients of the others.
+    assert {patient[k] for k in ("a:Stroke/2 (1)", "bb:Stroke/8 (1)", "ccc:Stroke/5 (1)")} == {"a:2"}
+    assert patient["bb:Stroke/9 (1)"] == "bb:9"
+    assert patient["a:Normal/91 (1)"] == "a:91"
+    turned = open_dataset(third, second, first).set_index("id")["patient"].to_dict()
+    assert turned == patient
+
+
+def test_copies_within_one_source_are_left_to_its_patients(tmp_path: Path, slices: pd.DataFrame) -> None:
+    image = slices["image"].iloc[4]
+    base = source(tmp_path, "a", {"1 (1)": image, "2 (1)": jpeg(image)})
+    samples = open_dataset(base)
+    assert shared_across(samples) == {patient: patient for patient in samples["patient"]}
+
+
+# --- real pictures -----------------------------------------------------------------------------------------------
+
+
+def test_real_sets_that_overlap(shared_data: Path) -> None:
+    """The patients' numbers are the same in both sets, so that they say which are shared."""
+    binary, strokes = open_dataset(shared_data / "binary_ct"), open_dataset(shared_data / "strokes_ct")
+    patients = sorted(set(binary["patient"]))[::16]
+    parts = []
+    for name, samples, chosen in (("binary", binary, patients), ("strokes", strokes, patients[2:])):
+        part = samples[samples["patient"].isin(chosen)]
+        parts.append(part.assign(source=name, patient=f"{name}:" + part["patient"]))
+    samples = pd.concat(parts, ignore_index=True)
+    merged = shared_across(samples)
+    assert len(set(merged.values())) == len(patients)
+    for patient, name in merged.items():
+        assert patient.split(":")[1] == name.split(":")[1]
+
+
+def test_real_slices_without_patients(shared_data: Path) -> None:
+    binary = open_dataset(shared_data / "binary_ct")
+    some = binary[binary["patient"].isin(sorted(set(binary["patient"]))[::12])]
+    groups = pd.Series(group_similar(some["path"].tolist(), some["id"].tolist()), index=some.index)
+    assert groups.duplicated(keep=False).mean() > 0.75
+    assert groups.value_counts().max() < 60
+    heads = some["patient"].groupby(groups).agg(lambda patients: len(set(patients)))
+    assert (heads > 1).mean() < 0.05
