@@ -2,7 +2,9 @@
 
 Every metric takes `y_true` int (N,), the class index, and `y_score`: (N,), the score of class 1, or (N, C), a
 column a class. With (N, C) the largest column decides (the first of equals), and precision, recall,
-specificity, F1, AUROC and average precision are the mean over classes of one class against the rest (macro).
+specificity, F1, AUROC and average precision are the mean over classes of one class against the rest (macro);
+`per_class_scores` has each class, `weighted_scores` the means by the classes' counts. The curves of a class k are
+those of `y_true == k` and `y_score[:, k]`.
 
 `sample_weight` is None, (N,) or (R, N). A bootstrap replicate is a weight vector: how often each sample was
 drawn. With (R, N) a metric returns (R,), a value a replicate, from one sort; otherwise it returns a float.
@@ -31,10 +33,17 @@ from common.metrics.counts import (
     checked,
     confusion_matrix,
     count_outcomes,
-    counts_at_scores,
     ratio,
 )
 from common.metrics.curves import choose_threshold, precision_recall_curve, roc_curve
+from common.metrics.per_class import (
+    RATES,
+    over_classes,
+    per_class_scores,
+    precision_recall_area,
+    roc_area,
+    weighted_scores,
+)
 
 __all__ = [
     "DIRECTION",
@@ -52,11 +61,13 @@ __all__ = [
     "f1_score",
     "metrics_at",
     "patient_table",
+    "per_class_scores",
     "precision_recall_curve",
     "precision_score",
     "recall_score",
     "roc_curve",
     "specificity_score",
+    "weighted_scores",
 ]
 
 Score: TypeAlias = Any  # float; (R,) float64 where sample_weight is (R, N)
@@ -94,32 +105,28 @@ def precision_score(
     y_true: ArrayLike, y_score: ArrayLike, threshold: float = THRESHOLD, sample_weight: Weights = None
 ) -> Score:
     """tp / (tp + fp), the positive predictive value."""
-    tp, fp, _, _ = count_outcomes(y_true, y_score, threshold, sample_weight)
-    return _macro(ratio(tp, tp + fp))
+    return _macro(RATES["precision_score"](count_outcomes(y_true, y_score, threshold, sample_weight)))
 
 
 def recall_score(
     y_true: ArrayLike, y_score: ArrayLike, threshold: float = THRESHOLD, sample_weight: Weights = None
 ) -> Score:
     """tp / (tp + fn), the sensitivity."""
-    tp, _, fn, _ = count_outcomes(y_true, y_score, threshold, sample_weight)
-    return _macro(ratio(tp, tp + fn))
+    return _macro(RATES["recall_score"](count_outcomes(y_true, y_score, threshold, sample_weight)))
 
 
 def specificity_score(
     y_true: ArrayLike, y_score: ArrayLike, threshold: float = THRESHOLD, sample_weight: Weights = None
 ) -> Score:
     """tn / (tn + fp)."""
-    _, fp, _, tn = count_outcomes(y_true, y_score, threshold, sample_weight)
-    return _macro(ratio(tn, tn + fp))
+    return _macro(RATES["specificity_score"](count_outcomes(y_true, y_score, threshold, sample_weight)))
 
 
 def f1_score(
     y_true: ArrayLike, y_score: ArrayLike, threshold: float = THRESHOLD, sample_weight: Weights = None
 ) -> Score:
     """2 tp / (2 tp + fp + fn); by this formula 0, not undefined, where positives exist and none is called."""
-    tp, fp, fn, _ = count_outcomes(y_true, y_score, threshold, sample_weight)
-    return _macro(ratio(2 * tp, 2 * tp + fp + fn))
+    return _macro(RATES["f1_score"](count_outcomes(y_true, y_score, threshold, sample_weight)))
 
 
 # --- rankings -----------------------------------------------------------------------------------------------
@@ -127,13 +134,7 @@ def f1_score(
 
 def auroc_score(y_true: ArrayLike, y_score: ArrayLike, sample_weight: Weights = None) -> Score:
     """Chance that a positive outscores a negative, a tie counting half (Mann-Whitney; Hanley & McNeil 1982)."""
-
-    def area(tp: Floats, fp: Floats) -> Floats:
-        # the negatives at a score lose to the positives above it, and to half of those at it
-        pairs_won = (_steps(fp) * (tp - _steps(tp) / 2)).sum(-1)
-        return ratio(pairs_won, tp[..., -1] * fp[..., -1])
-
-    return _macro(_over_classes(area, y_true, y_score, sample_weight))
+    return _macro(over_classes(roc_area, y_true, y_score, sample_weight))
 
 
 def average_precision_score(y_true: ArrayLike, y_score: ArrayLike, sample_weight: Weights = None) -> Score:
@@ -141,12 +142,7 @@ def average_precision_score(y_true: ArrayLike, y_score: ArrayLike, sample_weight
 
     Not interpolated: a line between the points is too optimistic (Davis & Goadrich 2006).
     """
-
-    def area(tp: Floats, fp: Floats) -> Floats:
-        precision = ratio(tp, tp + fp, undefined=0.0)  # above the first drawn sample: a step of 0
-        return ratio((_steps(tp) * precision).sum(-1), tp[..., -1])
-
-    return _macro(_over_classes(area, y_true, y_score, sample_weight))
+    return _macro(over_classes(precision_recall_area, y_true, y_score, sample_weight))
 
 
 # --- probabilities ------------------------------------------------------------------------------------------
@@ -241,23 +237,6 @@ def patient_table(
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------
-
-
-def _over_classes(
-    area: Callable[[Floats, Floats], Floats], y_true: ArrayLike, y_score: ArrayLike, sample_weight: Weights
-) -> Floats:
-    """`area(tp, fp)` of class 1, or of each class against the rest, (..., K)."""
-    truth, score, weight = checked(y_true, y_score, sample_weight)
-    if not len(truth):
-        return np.full((*weight.shape[:-1], 1), np.nan)
-    columns = {1: score} if score.ndim == 1 else dict(enumerate(score.T))
-    counts = (counts_at_scores(truth == index, column, weight) for index, column in columns.items())
-    return np.stack([area(tp, fp) for _, tp, fp in counts], axis=-1)
-
-
-def _steps(cumulative: Floats) -> Floats:
-    """What each point adds to the one before it, the first to 0."""
-    return np.diff(cumulative, prepend=0.0, axis=-1)
 
 
 def _macro(values: Floats) -> Score:

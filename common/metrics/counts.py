@@ -93,7 +93,7 @@ def decide(score: Floats, threshold: float) -> NDArray[np.int64]:
     return (score >= threshold).astype(np.int64)
 
 
-def ratio(numerator: Floats, denominator: Floats, undefined: float = np.nan) -> Floats:
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any], undefined: float = np.nan) -> Floats:
     """Elementwise quotient, `undefined` where the denominator is 0."""
     result = np.full(np.shape(denominator), undefined)
     return np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)

@@ -325,6 +325,91 @@ def test_threshold_needs_both_classes_and_a_known_rule() -> None:
         ours.choose_threshold([0, 1], [0.1, 0.2], rule="f1")
 
 
+# --- each class against the rest ------------------------------------------------------------------------------
+
+
+def class_case(seed: int, size: int = 150) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth of three classes, half of it class 0; probabilities with ties; whole weights with zeros among them."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(3, size, p=(0.5, 0.3, 0.2))
+    score = (rng.dirichlet(np.ones(3), size) + 0.4 * np.eye(3)[truth]).round(1) + 0.1
+    return truth, score / score.sum(1, keepdims=True), rng.poisson(1.0, size).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_per_class_scores_equal_scikit_learn(seed: int, weighted: bool) -> None:
+    truth, score, weight = class_case(seed)
+    w = weight if weighted else None
+    decided = score.argmax(1)
+    precision, recall, f1, support = reference.precision_recall_fscore_support(
+        truth, decided, labels=[0, 1, 2], sample_weight=w
+    )
+    per_class = {
+        "auroc_score": [reference.roc_auc_score(truth == k, score[:, k], sample_weight=w) for k in range(3)],
+        "average_precision_score": [
+            reference.average_precision_score(truth == k, score[:, k], sample_weight=w) for k in range(3)
+        ],
+        "recall_score": recall,
+        "specificity_score": [
+            reference.recall_score(truth == k, decided == k, pos_label=False, sample_weight=w)
+            for k in range(3)
+        ],
+        "precision_score": precision,
+        "f1_score": f1,
+    }
+    mine = ours.per_class_scores(truth, score, w)
+    means, macro = ours.weighted_scores(truth, score, w), ours.classification_scores(truth, score, 0.5, w)
+    assert list(mine) == list(means) == list(per_class) == [name for name in ours.TITLE if name in per_class]
+    for name, values in per_class.items():
+        np.testing.assert_allclose(mine[name], values, rtol=TOLERANCE, err_msg=name)
+        assert means[name] == pytest.approx(np.average(values, weights=support), rel=1e-12)
+        assert macro[name] == pytest.approx(np.mean(values), rel=1e-12)
+    by_sklearn = reference.precision_recall_fscore_support(
+        truth, decided, average="weighted", sample_weight=w
+    )
+    np.testing.assert_allclose(
+        [means["precision_score"], means["recall_score"], means["f1_score"]], by_sklearn[:3], rtol=TOLERANCE
+    )
+    assert means["recall_score"] == pytest.approx(ours.accuracy_score(truth, score, sample_weight=w))
+
+
+def test_per_class_scores_take_a_stack_of_weights() -> None:
+    truth, score, _ = class_case(4)
+    weights = np.random.default_rng(4).poisson(1.0, (5, len(truth))).astype(float)
+    stacked, means = ours.per_class_scores(truth, score, weights), ours.weighted_scores(truth, score, weights)
+    for row, weight in enumerate(weights):
+        alone = ours.per_class_scores(truth, score, weight)
+        single = ours.weighted_scores(truth, score, weight)
+        for name, values in alone.items():
+            assert stacked[name].shape == (5, 3)
+            np.testing.assert_allclose(stacked[name][row], values, rtol=TOLERANCE)
+            assert means[name][row] == pytest.approx(single[name], rel=1e-12)
+            assert type(single[name]) is float
+
+
+def test_an_absent_class_is_undefined_alone_and_weighs_nothing() -> None:
+    truth = np.array([0, 0, 1, 1])
+    score = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]])
+    mine, means = ours.per_class_scores(truth, score), ours.weighted_scores(truth, score)
+    for name in ("auroc_score", "average_precision_score", "recall_score", "precision_score", "f1_score"):
+        np.testing.assert_array_equal(np.isnan(mine[name]), [False, False, True])
+    np.testing.assert_allclose(mine["specificity_score"], [1, 1 / 2, 1])
+    np.testing.assert_allclose(mine["precision_score"][:2], [1, 2 / 3])
+    assert means["precision_score"] == pytest.approx((2 * 1 + 2 * (2 / 3)) / 4)
+    assert np.isnan(ours.precision_score(truth, score))  # the macro mean has no such way out
+    uncalled = ours.weighted_scores([0, 1], [[0.9, 0.1], [0.8, 0.2]])
+    assert np.isnan(uncalled["precision_score"])  # class 1 is there, but never called
+    assert uncalled["f1_score"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_per_class_scores_need_a_column_a_class() -> None:
+    with pytest.raises(ValueError, match=r"y_score \(shape \(6,\)\) must be \(N, C\)"):
+        ours.per_class_scores(Y_TRUE, Y_SCORE)
+    nothing = ours.per_class_scores([], np.zeros((0, 3)))
+    assert all(values.shape == (3,) and np.isnan(values).all() for values in nothing.values())
+
+
 # --- patients -------------------------------------------------------------------------------------------------
 
 
