@@ -1,8 +1,9 @@
 """Starting weights, drawn once in NumPy, and the one checkpoint format that both frameworks read and write.
 
-Names and layout are those of the PyTorch model: `conv1.weight` (out, in, h, w), `fc1.weight` (out, in), `*.bias`,
-`*.running_mean`, `*.running_var`. A checkpoint is one safetensors file; its header carries, as JSON, what a reader
-needs to use it without the study it came from (model spec, task, threshold, who trained it).
+Names and layout are those of the PyTorch model: `conv1.weight` (out, in, h, w), depthwise (channels, 1, h, w),
+transposed (in, out, h, w), `fc1.weight` (out, in), `*.bias`, `*.running_mean`, `*.running_var`, `*.gamma`. A
+checkpoint is one safetensors file; its header carries, as JSON, what a reader needs to use it without the study it
+came from (model spec, task, threshold, who trained it).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +20,42 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
+from common.config import ConvNextSpec, ModelSpec, UnetSpec
 from common.errors import StudyError
 from common.framework import Array, Weights
 from common.random_numbers import generator
 from common.results import write_atomically
 
 HEADER_KEY = "checkpoint"  # of the safetensors metadata; holds one JSON object
-HEAD = "head"  # the layer that gives the logits
+TRANSPOSED = "up."  # a U-Net's transposed convolutions, (in, out, h, w)
 TRUNCATION = 2.0  # standard deviations
 TRUNCATED_STD = (
     0.87962566103423978  # of a standard normal cut at 2 sigma; dividing by it restores the variance
 )
 
 
-def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
+def initial_weights(shapes: Mapping[str, tuple[int, ...]], spec: ModelSpec, seed: int) -> dict[str, Array]:
     """Starting weights of a model, float32, each tensor drawn under its own name.
 
-    Kernels: normal cut at 2 sigma with variance 2 / fan_in (He et al. 2015, eq. 10), but 0 in the last layer (`head`):
-    training then starts from a loss of log 2, not from the dropout noise of random logits, which pushes so plain a
-    network as the CNN into silence. Scales and running variances 1, biases and running means 0. Drawn in float64 and
-    rounded once, so that every precision starts from equal numbers.
+    Kernels: normal cut at 2 sigma with variance 2 / fan_in (He et al. 2015, eq. 10), but 0 in the last layer
+    (`spec.head`): training then starts from the loss of knowing nothing, not from the dropout noise of random logits,
+    which pushes so plain a network as the CNN into silence. Scales and running variances 1, biases and running means
+    0, ConvNeXt's `gamma` at `spec.layer_scale`. Drawn in float64 and rounded once, so that every precision starts from
+    equal numbers.
+
+    fan_in counts the numbers that an output is a sum of: in x h x w for a convolution (h x w for a depthwise one, in
+    for a dense layer), and in alone for a U-Net's `up.*`, transposed convolutions whose kernel is as large as their
+    stride, (in, out, h, w).
     """
-    return {name: _initial_tensor(name, shape, seed) for name, shape in shapes.items()}
+    return {name: _initial_tensor(name, shape, spec, seed) for name, shape in shapes.items()}
 
 
-def _initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Array:
-    if name == f"{HEAD}.weight":
+def _initial_tensor(name: str, shape: tuple[int, ...], spec: ModelSpec, seed: int) -> Array:
+    if name == f"{spec.head}.weight":
         return np.zeros(shape, dtype=np.float32)
     if len(shape) >= 2:
-        fan_in = math.prod(shape[1:])
+        transposed = isinstance(spec, UnetSpec) and name.startswith(TRANSPOSED)
+        fan_in = shape[0] if transposed else math.prod(shape[1:])
         normal = _truncated_normal(math.prod(shape), "weights", seed, name)
         return (normal * math.sqrt(2 / fan_in)).reshape(shape).astype(np.float32)
     kind = name.rsplit(".", 1)[-1]
@@ -54,6 +63,8 @@ def _initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Array:
         return np.ones(shape, dtype=np.float32)
     if kind in ("bias", "running_mean"):
         return np.zeros(shape, dtype=np.float32)
+    if kind == "gamma" and isinstance(spec, ConvNextSpec):
+        return np.full(shape, spec.layer_scale, dtype=np.float32)
     raise StudyError(
         f"tensor {name!r} of shape {shape} has no starting rule; name it weight, bias or running_*"
     )
@@ -99,18 +110,35 @@ def save_checkpoint(path: Path, weights: Weights, header: Mapping[str, Any]) -> 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Weights and header. Raises StudyError for a file that is no checkpoint of this project."""
+    with _opened(path) as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        return weights, _header_of(path, file.metadata())
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header alone; no tensor is read. Raises StudyError for a file that is no checkpoint of this project."""
+    with _opened(path) as file:
+        return _header_of(path, file.metadata())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            yield file
     except FileNotFoundError:
         raise StudyError(f"checkpoint {path} does not exist") from None
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise StudyError(f"{path} is no safetensors file ({error})") from error
+
+
+def _header_of(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     try:
-        header = json.loads(metadata[HEADER_KEY])
+        header = json.loads((metadata or {})[HEADER_KEY])
+        if isinstance(header, dict):
+            return header
     except (KeyError, ValueError):
-        raise StudyError(
-            f"{path} carries no {HEADER_KEY!r} header; give a model.safetensors that this project wrote"
-        ) from None
-    return weights, header
+        pass
+    raise StudyError(
+        f"{path} carries no {HEADER_KEY!r} header; give a model.safetensors that this project wrote"
+    ) from None

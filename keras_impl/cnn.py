@@ -15,7 +15,8 @@ from keras_impl import layers
 class Cnn(keras.Model):
     def __init__(self, spec: CnnSpec) -> None:
         super().__init__(name=spec.name)
-        self.input_size = (spec.image_size, spec.channels)
+        self.spec = spec
+        self.frozen = False  # as in the other models; here nothing before the dropout has a mode
         widths = (spec.channels, *spec.features)
         side = spec.image_size // 2 ** len(spec.features)  # px, after the last pool
         self.convolutions = [

@@ -2,26 +2,89 @@
 
 Every function has the same name, parameters and meaning there. Tensors inside a model are channels last; `flatten`
 runs in (height, width, channel) order in both, so that dense weights can be carried over. Starting values do not
-matter here: they come from `common.weights`.
+matter here (zeros are quick to make): they come from `common.weights`.
+
+Means are sums divided by counts, and GELU is written out: `ops.mean`, `ops.var` and `ops.gelu` are in float32 inside
+on some backends, whatever the precision asked for.
 """
+
+import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 
-def convolution(in_channels: int, out_channels: int, kernel_size: int, *, name: str) -> keras.Layer:
-    """Convolution with bias, stride 1, output as large as the input (odd kernels: equal padding on both sides)."""
+class Part(keras.Layer):
+    """Layers under one name, which begins the names of theirs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=_keras_name(name))
+
+
+# --- layers with weights ------------------------------------------------------------------------------------------
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    bias: bool = True,
+    name: str,
+) -> keras.Layer:
+    """Convolution with `padding` zeros on all four sides; as many as keep the size (odd kernels) unless given."""
     del in_channels  # read from the input
-    return keras.layers.Conv2D(
-        out_channels, kernel_size, padding="same", data_format="channels_last", name=_keras_name(name)
+    padding = kernel_size // 2 if padding is None else padding
+    return _Convolution(out_channels, kernel_size, stride, padding, bias, _keras_name(name))
+
+
+def depthwise_convolution(channels: int, kernel_size: int, *, name: str) -> keras.Layer:
+    """Convolution of each channel with a kernel of its own, with bias, stride 1, output as large as the input."""
+    return _DepthwiseConvolution(channels, kernel_size, _keras_name(name))
+
+
+def transposed_convolution(in_channels: int, out_channels: int, *, name: str) -> keras.Layer:
+    """Each pixel becomes 2x2 pixels: a transposed convolution, 2x2 with stride 2, with bias."""
+    del in_channels
+    return keras.layers.Conv2DTranspose(
+        out_channels,
+        2,
+        strides=2,
+        padding="valid",
+        data_format="channels_last",
+        kernel_initializer="zeros",
+        name=_keras_name(name),
     )
 
 
 def dense(in_features: int, out_features: int, *, name: str) -> keras.Layer:
-    """Fully connected layer with bias."""
-    del in_features
-    # `Dense` multiplies by `ops.matmul`, which on the torch backend computes float64 operands in float32
-    return keras.layers.EinsumDense("ni,io->no", out_features, bias_axes="o", name=_keras_name(name))
+    """Fully connected layer with bias over the channels: of (N, C), or of each pixel of an image."""
+    return _Dense(in_features, out_features, _keras_name(name))
+
+
+def batch_norm(features: int, decay: float, epsilon: float, *, name: str) -> keras.Layer:
+    """Batch normalisation (Ioffe & Szegedy 2015) of each channel over batch and pixels.
+
+    Training divides by the biased variance of the batch, and moves the statistics by 1 - `decay` towards the batch's
+    mean and unbiased variance, n / (n - 1) as large.
+    """
+    return _BatchNorm(features, decay, epsilon, _keras_name(name))
+
+
+def layer_norm(features: int, epsilon: float, *, name: str) -> keras.Layer:
+    """Layer normalisation (Ba et al. 2016) over the channels: of (N, C), or of each pixel of an image."""
+    return _LayerNorm(features, epsilon, _keras_name(name))
+
+
+def layer_scale(features: int, owner: keras.Layer, *, name: str) -> keras.KerasTensor:
+    """A factor for each channel (Touvron et al. 2021, LayerScale), a parameter of `owner` itself; see `scale`."""
+    return owner.add_weight(shape=(features,), initializer="ones", name=name.rsplit(".", 1)[-1])
+
+
+# --- layers without weights ---------------------------------------------------------------------------------------
 
 
 def dropout(rate: float, *, name: str) -> keras.Layer:
@@ -29,13 +92,48 @@ def dropout(rate: float, *, name: str) -> keras.Layer:
     return keras.layers.Dropout(rate, name=_keras_name(name))
 
 
+def stochastic_depth(rate: float, *, name: str) -> keras.Layer:
+    """Zeroes whole samples with probability `rate` in training and scales the rest by 1 / (1 - rate).
+
+    On the branch of a residual block it skips the block (Huang et al. 2016).
+    """
+    # Dropout's own noise shape: one draw a sample
+    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=_keras_name(name))
+
+
 def relu(x: keras.KerasTensor) -> keras.KerasTensor:
     return ops.relu(x)
 
 
-def max_pool(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Largest value of each 2x2 window; an odd last row or column is dropped."""
-    return ops.max_pool(x, 2, strides=2, padding="valid", data_format="channels_last")
+def gelu(x: keras.KerasTensor) -> keras.KerasTensor:
+    """x times the normal distribution function of x, exactly, not by tanh (Hendrycks & Gimpel 2016)."""
+    return x * (0.5 * (1 + ops.erf(x * math.sqrt(0.5))))
+
+
+def scale(x: keras.KerasTensor, factors: keras.KerasTensor) -> keras.KerasTensor:
+    """Each channel of an image times its factor, (C,)."""
+    return x * factors
+
+
+def max_pool(x: keras.KerasTensor, size: int = 2, stride: int = 2, padding: int = 0) -> keras.KerasTensor:
+    """Largest value of each window. Windows must fit: unpadded, an odd last row or column is dropped."""
+    x = _pad(x, padding, -math.inf)
+    return ops.max_pool(x, size, strides=stride, padding="valid", data_format="channels_last")
+
+
+def average_pool(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean of each 2x2 window; an odd last row or column is dropped."""
+    return ops.average_pool(x, 2, strides=2, padding="valid", data_format="channels_last")
+
+
+def global_average_pool(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean of each channel over all pixels, (N, C)."""
+    return ops.sum(x, axis=(1, 2)) / (x.shape[1] * x.shape[2])
+
+
+def concatenate(parts: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
+    """The channels of all parts, in their order."""
+    return ops.concatenate(list(parts), axis=-1)
 
 
 def from_channels_last(images: keras.KerasTensor) -> keras.KerasTensor:
@@ -43,9 +141,122 @@ def from_channels_last(images: keras.KerasTensor) -> keras.KerasTensor:
     return images
 
 
+def to_channels_last(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Inverse of `from_channels_last`."""
+    return x
+
+
 def flatten(x: keras.KerasTensor) -> keras.KerasTensor:
     """(N, H * W * C), values in the order height, width, channel."""
     return ops.reshape(x, (x.shape[0] or -1, x.shape[1] * x.shape[2] * x.shape[3]))
+
+
+class _Dense(keras.Layer):
+    """Keras's Dense multiplies by `ops.matmul`, which on the torch backend computes float64 operands in float32.
+
+    Pixels are laid out as rows first: TensorFlow's gradient of an einsum over "..." takes 20 times as long.
+    """
+
+    def __init__(self, in_features: int, out_features: int, name: str) -> None:
+        super().__init__(name=name)
+        self.kernel = self.add_weight(shape=(in_features, out_features), initializer="zeros", name="kernel")
+        self.bias = self.add_weight(shape=(out_features,), initializer="zeros", name="bias")
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        rows = ops.reshape(x, (-1, x.shape[-1])) if len(x.shape) > 2 else x
+        y = ops.einsum("ni,io->no", rows, self.kernel) + self.bias
+        return ops.reshape(y, (-1, *x.shape[1:-1], y.shape[-1])) if len(x.shape) > 2 else y
+
+
+class _Convolution(keras.layers.Conv2D):
+    """Keras's own "same" padding is one-sided where stride and kernel do not fit."""
+
+    def __init__(self, features: int, size: int, stride: int, padding: int, bias: bool, name: str) -> None:
+        keeps_size = stride == 1 and size == 2 * padding + 1
+        super().__init__(
+            features,
+            size,
+            strides=stride,
+            padding="same" if keeps_size else "valid",
+            data_format="channels_last",
+            use_bias=bias,
+            kernel_initializer="zeros",
+            name=name,
+        )
+        self.zeros = 0 if keeps_size else padding
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return super().call(_pad(x, self.zeros, 0.0))
+
+
+class _DepthwiseConvolution(keras.Layer):
+    """Keras's DepthwiseConv2D, with a kernel whose name tells it from that of a full convolution."""
+
+    def __init__(self, channels: int, size: int, name: str) -> None:
+        super().__init__(name=name)
+        self.kernel = self.add_weight(
+            shape=(size, size, channels, 1), initializer="zeros", name="depthwise_kernel"
+        )
+        self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        y = ops.depthwise_conv(x, self.kernel, padding="same", data_format="channels_last")
+        return y + self.bias
+
+
+class _BatchNorm(keras.Layer):
+    """Keras's own moves the running variance towards the biased variance of the batch."""
+
+    def __init__(self, features: int, decay: float, epsilon: float, name: str) -> None:
+        super().__init__(name=name)
+        self.decay = decay
+        self.epsilon = epsilon
+        self.weight = self.add_weight(shape=(features,), initializer="ones", name="weight")
+        self.bias = self.add_weight(shape=(features,), initializer="zeros", name="bias")
+        self.running_mean = self.add_weight(
+            shape=(features,), initializer="zeros", trainable=False, name="running_mean"
+        )
+        self.running_var = self.add_weight(
+            shape=(features,), initializer="ones", trainable=False, name="running_var"
+        )
+
+    def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        if not training:
+            centred = x - self.running_mean
+            return centred * (self.weight * ops.rsqrt(self.running_var + self.epsilon)) + self.bias
+        batch, height, width, _ = ops.shape(x)
+        n = ops.cast(batch * height * width, x.dtype)
+        mean = ops.sum(x, axis=(0, 1, 2)) / n
+        centred = x - mean
+        variance = ops.sum(ops.square(centred), axis=(0, 1, 2)) / n
+        self._move(self.running_mean, mean)
+        self._move(self.running_var, variance * (n / (n - 1)))
+        return centred * (self.weight * ops.rsqrt(variance + self.epsilon)) + self.bias
+
+    def _move(self, statistic: keras.Variable, value: keras.KerasTensor) -> None:
+        statistic.assign(statistic * self.decay + ops.stop_gradient(value) * (1 - self.decay))
+
+
+class _LayerNorm(keras.Layer):
+    def __init__(self, features: int, epsilon: float, name: str) -> None:
+        super().__init__(name=name)
+        self.epsilon = epsilon
+        self.weight = self.add_weight(shape=(features,), initializer="ones", name="weight")
+        self.bias = self.add_weight(shape=(features,), initializer="zeros", name="bias")
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        features = x.shape[-1]
+        centred = x - ops.sum(x, axis=-1, keepdims=True) / features
+        variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / features
+        return centred * ops.rsqrt(variance + self.epsilon) * self.weight + self.bias
+
+
+def _pad(x: keras.KerasTensor, padding: int, value: float) -> keras.KerasTensor:
+    """`padding` rows and columns of a value on all four sides."""
+    if padding == 0:
+        return x
+    around = (padding, padding)
+    return ops.pad(x, ((0, 0), around, around, (0, 0)), constant_values=value)
 
 
 def _keras_name(name: str) -> str:

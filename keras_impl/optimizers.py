@@ -1,6 +1,7 @@
 """AdamW in one stated form (below), for both frameworks. Twin of `torch_impl.optimizers`.
 
-With gradient g, step t from 1, rate a, decay d (0 for tensors of one axis: biases, norms):
+With gradient g, step t from 1, rate a (a backbone's is the recipe's fraction of it), decay d (0 for tensors of one
+axis: biases, norms, scales):
     w <- w - a d w
     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2
     w <- w - a (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
@@ -15,10 +16,22 @@ from keras import ops
 from common.config import Recipe
 
 
+def head_ids(model: keras.Model) -> set[int]:
+    """`id` of each tensor of the last layer, the one that gives the logits."""
+    layer = model.get_layer(model.spec.head.replace(".", "-"))  # as `layers` names it
+    return {id(variable) for variable in layer.variables}
+
+
 def create_optimizer(model: keras.Model, recipe: Recipe) -> keras.optimizers.Optimizer:
-    """A fresh optimizer on the model's parameters; its rate is set before each step."""
-    optimizer = _AdamW(recipe)
-    optimizer.build(model.trainable_variables)
+    """A fresh optimizer on the tensors that may learn; its rate is set before each step."""
+    head = head_ids(model)
+    variables = model.trainable_variables
+    optimizer = _AdamW(
+        recipe,
+        [1.0 if id(variable) in head else recipe.backbone_rate_fraction for variable in variables],
+        [recipe.weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables],
+    )
+    optimizer.build(variables)
     return optimizer
 
 
@@ -30,9 +43,10 @@ def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate: floa
 class _AdamW(keras.optimizers.Optimizer):
     """Keras's own AdamW adds epsilon before the bias correction, which changes the early steps."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, rate_fractions: list[float], decays: list[float]) -> None:
         super().__init__(learning_rate=recipe.learning_rate, name="adamw")
         self.recipe = recipe
+        self.rate_fractions, self.decays = rate_fractions, decays  # of each variable, in the order of `build`
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
@@ -49,10 +63,12 @@ class _AdamW(keras.optimizers.Optimizer):
             return ops.convert_to_tensor(value, variable.dtype)
 
         rate = ops.cast(learning_rate, variable.dtype)
+        if self.rate_fractions[index] != 1:
+            rate = rate * constant(self.rate_fractions[index])
         step = ops.cast(self.iterations + 1, variable.dtype)
         beta1, beta2 = constant(recipe.adam_beta1), constant(recipe.adam_beta2)
-        if len(variable.shape) > 1:
-            self.assign_sub(variable, variable * rate * constant(recipe.weight_decay))
+        if self.decays[index]:
+            self.assign_sub(variable, variable * rate * constant(self.decays[index]))
         self.assign_add(first, (gradient - first) * constant(1 - recipe.adam_beta1))
         self.assign_add(second, (ops.square(gradient) - second) * constant(1 - recipe.adam_beta2))
         first_hat = first / (1 - ops.power(beta1, step))
@@ -60,4 +76,4 @@ class _AdamW(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * first_hat / (ops.sqrt(second_hat) + constant(recipe.adam_epsilon)))
 
     def get_config(self) -> dict[str, Any]:
-        return {"recipe": self.recipe}
+        return {"recipe": self.recipe, "rate_fractions": self.rate_fractions, "decays": self.decays}

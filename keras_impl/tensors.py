@@ -10,17 +10,15 @@ from common.errors import StudyError
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
 
-# Keras's variable -> PyTorch's tensor, and the axes that carry a kernel over, by its number of axes.
-TENSOR_NAMES = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
+# Keras's variable -> PyTorch's tensor. What `layers` makes itself, and every bias, has PyTorch's name already.
+TENSOR_NAMES = {"kernel": "weight", "depthwise_kernel": "weight"}
+# (Keras's variable, number of axes) -> the axes that carry it over; what has one axis stays as it is. Convolutions,
+# (h, w, in, out) -> (out, in, h, w), and transposed ones, (h, w, out, in) -> (in, out, h, w), are turned alike.
+AXES_TO_TORCH = {
+    ("kernel", 2): (1, 0),
+    ("kernel", 4): (3, 2, 0, 1),
+    ("depthwise_kernel", 4): (2, 3, 0, 1),  # (h, w, channels, 1) -> (channels, 1, h, w)
 }
-AXES_TO_TORCH = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
-AXES_FROM_TORCH = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
 
 _device = "cpu"  # set by `configure`, once a process
 
@@ -71,8 +69,8 @@ def compiles_with_xla() -> bool:
 
 def to_device(model: keras.Model) -> keras.Model:
     """The model with its variables made (Keras makes them at the first call), on the device Keras chose."""
-    size, channels = model.input_size
-    model(ops.zeros((1, size, size, channels)))
+    spec = model.spec
+    model(keras.Input(batch_shape=(1, spec.image_size, spec.image_size, spec.channels)))
     return model
 
 
@@ -96,8 +94,8 @@ def write_weights(model: keras.Model, weights: Weights) -> None:
     variables = _named_variables(model)
     check_weights(weights, {key: to_torch_layout(variable).shape for key, variable in variables.items()})
     for key, variable in variables.items():
-        array = np.asarray(weights[key])
-        variable.assign(np.ascontiguousarray(array.transpose(AXES_FROM_TORCH[array.ndim])))
+        to_keras = np.argsort(_axes_to_torch(variable))
+        variable.assign(np.ascontiguousarray(np.asarray(weights[key]).transpose(to_keras)))
 
 
 def synchronise() -> None:
@@ -108,12 +106,18 @@ def synchronise() -> None:
 def to_torch_layout(variable: keras.Variable) -> Array:
     """A copy of a variable's value with PyTorch's axes."""
     array = np.array(ops.convert_to_numpy(variable))
-    return np.ascontiguousarray(array.transpose(AXES_TO_TORCH[array.ndim]))
+    return np.ascontiguousarray(array.transpose(_axes_to_torch(variable)))
+
+
+def _axes_to_torch(variable: keras.Variable) -> tuple[int, ...]:
+    axes = len(variable.shape)
+    return (0,) if axes == 1 else AXES_TO_TORCH[variable.name, axes]
 
 
 def _named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     named = {}
     for variable in model.weights:
         layer, kind = variable.path.split("/")[-2:]
-        named[f"{layer.replace('-', '.')}.{TENSOR_NAMES[kind]}"] = variable  # see layers._keras_name
+        # The dots as `layers._keras_name` found them
+        named[f"{layer.replace('-', '.')}.{TENSOR_NAMES.get(kind, kind)}"] = variable
     return named

@@ -35,6 +35,8 @@ FORBIDDEN_CALLS = frozenset(
     | {"pandas.read_pickle", "subprocess.getoutput", "subprocess.getstatusoutput"}
 )
 MAX_LINES = 400
+# One file decides all numbers: it may grow where others are to be divided.
+LONG_FILES = frozenset({"common/config.py"})
 
 Exemptions = Mapping[tuple[str, str], str]  # (file, what) -> why
 
@@ -122,12 +124,12 @@ def check_top_level(names: Collection[str]) -> list[str]:
 
 
 def check_length(root: Path) -> list[str]:
-    """No Python file outside tests reaches MAX_LINES lines."""
+    """No Python file outside tests reaches MAX_LINES lines, but for LONG_FILES."""
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in product_files(root)}
     return [
         f"{path.relative_to(root).as_posix()} has {lines} lines; fewer than {MAX_LINES} are allowed"
         for path, lines in lengths.items()
-        if lines >= MAX_LINES
+        if lines >= MAX_LINES and path.relative_to(root).as_posix() not in LONG_FILES
     ]
 
 

@@ -16,6 +16,8 @@ from torch_impl import layers
 class Cnn(nn.Module):
     def __init__(self, spec: CnnSpec) -> None:
         super().__init__()
+        self.spec = spec
+        self.frozen = False  # as in the other models; here nothing before the dropout has a mode
         widths = (spec.channels, *spec.features)
         side = spec.image_size // 2 ** len(spec.features)  # px, after the last pool
         self.convolutions = nn.ModuleList(

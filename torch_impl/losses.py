@@ -1,13 +1,55 @@
-"""Losses on logits; the formulas are those of `common.losses`. Twin of `keras_impl.losses`."""
+"""Losses on logits; the formulas are those of `common.losses`. Twin of `keras_impl.losses`.
+
+By log-sigmoid and log-softmax: finite for any logit, exact in float64, and with the right gradient at 0.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch.nn import functional
 
+from common.config import Recipe
 
-def binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted mean over the batch, scalar; all arguments (N,).
+# (logits, targets, weights) -> the scalar to minimise; targets in the shape of the logits, weights (N,)
+Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-    By log-sigmoid: finite for any logit, exact in float64, and with the right gradient at 0.
-    """
-    log_likelihood = labels * functional.logsigmoid(logits) + (1 - labels) * functional.logsigmoid(-logits)
-    return -torch.sum(weights * log_likelihood) / torch.sum(weights)
+
+def binary_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean over the samples; logits and targets (N, 1), or (N, H, W, 1) with the mean over the pixels."""
+    log_likelihood = targets * functional.logsigmoid(logits) + (1 - targets) * functional.logsigmoid(-logits)
+    total = torch.sum(_spread(weights, logits) * log_likelihood)
+    return -total / (math.prod(logits.shape[1:]) * torch.sum(weights))
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean over the samples; logits and targets (N, K), each target sums to 1."""
+    log_likelihood = targets * functional.log_softmax(logits, -1)
+    return -torch.sum(_spread(weights, logits) * log_likelihood) / torch.sum(weights)
+
+
+def dice_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, smooth: float
+) -> torch.Tensor:
+    """Binary cross-entropy plus 1 - soft Dice pooled over the batch; logits and targets (N, H, W, 1)."""
+    probabilities, spread = torch.sigmoid(logits), _spread(weights, logits)
+    overlap = torch.sum(spread * probabilities * targets)
+    areas = torch.sum(spread * (probabilities + targets))
+    return binary_cross_entropy(logits, targets, weights) + (1 - (2 * overlap + smooth) / (areas + smooth))
+
+
+def loss_of(recipe: Recipe) -> Loss:
+    """The recipe's loss."""
+    losses: dict[str, Loss] = {
+        "binary_cross_entropy": binary_cross_entropy,
+        "cross_entropy": cross_entropy,
+        "dice_cross_entropy": partial(dice_cross_entropy, smooth=recipe.dice_smooth),
+    }
+    return losses[recipe.loss]
+
+
+def _spread(weights: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """(N,) -> (N, 1) or (N, 1, 1, 1): a sample's weight beside each of its logits."""
+    return torch.reshape(weights, (-1,) + (1,) * (len(logits.shape) - 1))

@@ -1,6 +1,6 @@
 """One epoch of training, one pass of prediction. Order, rates and batches are given; nothing is decided here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,8 @@ from torch import nn
 
 from common.config import Recipe
 from common.framework import Batch
-from torch_impl.losses import binary_cross_entropy
-from torch_impl.optimizers import create_optimizer, set_learning_rate
+from torch_impl.losses import Loss, loss_of
+from torch_impl.optimizers import create_optimizer, head_ids, set_learning_rate
 from torch_impl.tensors import to_array, to_tensor
 
 
@@ -20,12 +20,21 @@ class Trainer:
     """A model in training."""
 
     model: nn.Module
+    loss: Loss
     optimizer: torch.optim.Optimizer
 
 
-def create_trainer(model: nn.Module, recipe: Recipe) -> Trainer:
-    """Bind model, loss and a fresh optimizer."""
-    return Trainer(model, create_optimizer(model, recipe))
+def create_trainer(model: nn.Module, recipe: Recipe, trainable: str = "all") -> Trainer:
+    """Bind model, the recipe's loss and a fresh optimizer.
+
+    `trainable` is "all", or "head": only the last layer (`spec.head`) learns, and all before it is fixed and runs in
+    evaluation mode.
+    """
+    head = head_ids(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(trainable == "all" or id(parameter) in head)
+    model.frozen = trainable == "head"  # type: ignore[assignment]
+    return Trainer(model, loss_of(recipe), create_optimizer(model, recipe))
 
 
 def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
@@ -34,8 +43,8 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
     losses = []
     for batch, learning_rate in batches:
         set_learning_rate(trainer.optimizer, learning_rate)
-        logits = trainer.model(to_tensor(batch.images))[:, 0]
-        loss = binary_cross_entropy(logits, to_tensor(batch.labels), to_tensor(batch.weights))
+        logits = trainer.model(to_tensor(batch.images))
+        loss = trainer.loss(logits, to_tensor(batch.targets), to_tensor(batch.weights))
         trainer.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trainer.optimizer.step()
@@ -44,7 +53,8 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> NDArray[np.float64]:
-    """Evaluation-mode logits of the batches in order, padded rows included, (batches * N, outputs)."""
+def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
+    """Evaluation-mode logits, batch by batch in order, padded rows included: (N, outputs) or (N, H, W, 1)."""
     model.eval()
-    return np.concatenate([to_array(model(to_tensor(batch.images))) for batch in batches])
+    for batch in batches:
+        yield to_array(model(to_tensor(batch.images)))

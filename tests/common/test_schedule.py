@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import Recipe
-from common.schedule import choose_epoch, learning_rate
+from common.schedule import Phase, choose_epoch, learning_rate, phases
 
 recipes = st.builds(
     Recipe,
@@ -74,3 +74,10 @@ def test_an_epoch_is_kept_when_it_comes_or_never(val_losses: list[float]) -> Non
     """Training keeps weights only when an epoch is the best so far; the final choice must be one of those."""
     kept_at = [n for n in range(len(val_losses)) if choose_epoch(val_losses[: n + 1]) == n]
     assert choose_epoch(val_losses) == kept_at[-1]
+
+
+def test_phases() -> None:
+    assert phases(Recipe(epochs=5)) == [Phase("all", 1, 5)]
+    assert phases(Recipe(epochs=5, head_epochs=2)) == [Phase("head", 1, 2), Phase("all", 3, 3)]
+    assert phases(Recipe(epochs=2, head_epochs=2)) == [Phase("head", 1, 2)]
+    assert phases(Recipe(epochs=1, head_epochs=4)) == [Phase("head", 1, 1)]

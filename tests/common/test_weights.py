@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from common.config import CnnSpec, ConvNextSpec, DenseNetSpec, ModelSpec, UnetSpec
 from common.errors import StudyError
 from common.weights import (
     check_weights,
@@ -32,10 +33,21 @@ HEADER = {"task": "binary", "threshold": 0.5, "classes": ["normal", "stroke"]}
 # --- starting weights ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "fan_in"), [("conv1.weight", 16 * 9), ("fc1.weight", 200)])
-def test_kernels_are_he_normal_cut_at_two_sigma(name: str, fan_in: int) -> None:
+@pytest.mark.parametrize(
+    ("spec", "name", "shape", "fan_in"),
+    [
+        (CnnSpec(), "conv1.weight", (64, 16, 3, 3), 16 * 9),
+        (CnnSpec(), "fc1.weight", (300, 200), 200),
+        (ConvNextSpec(), "stages.0.blocks.0.conv_dw.weight", (384, 1, 7, 7), 49),  # depthwise
+        (UnetSpec(), "up.0.weight", (128, 64, 2, 2), 128),  # transposed: (in, out, 2, 2)
+        (UnetSpec(), "encoder.0.conv2.weight", (64, 16, 3, 3), 16 * 9),
+    ],
+)
+def test_kernels_are_he_normal_cut_at_two_sigma(
+    spec: ModelSpec, name: str, shape: tuple[int, ...], fan_in: int
+) -> None:
     """Variance 2 / fan_in within 5 standard errors; the cut lies at 2 / 0.8796 of the final deviation."""
-    kernel = initial_weights(SHAPES, seed=0)[name].astype(np.float64)
+    kernel = initial_weights({name: shape}, spec, seed=0)[name].astype(np.float64)
     sigma = np.sqrt(2 / fan_in)
     n = kernel.size
     np.testing.assert_allclose(kernel.mean(), 0, atol=5 * sigma / np.sqrt(n))
@@ -47,8 +59,41 @@ def test_kernels_are_he_normal_cut_at_two_sigma(name: str, fan_in: int) -> None:
     assert np.abs(kernel).max() > 0.98 * cut
 
 
+def test_fan_in_is_what_an_output_sums_over() -> None:
+    """Noise of variance 1 in gives variance 2 out, by the definition of each layer: also where the layout differs."""
+    rng = np.random.default_rng(0)
+    shapes = {"up.0.weight": (256, 128, 2, 2), "encoder.0.conv1.weight": (512, 32, 3, 3)}
+    weights = initial_weights(shapes, UnetSpec(), seed=0)
+    maps = rng.standard_normal((256, 200))  # 200 pixels of 256 channels
+    up = np.einsum(
+        "io,ip->op", weights["up.0.weight"][:, :, 0, 1], maps
+    )  # one of the 2 x 2 pixels each becomes
+    patches = rng.standard_normal((32 * 9, 100))
+    down = weights["encoder.0.conv1.weight"].reshape(512, -1) @ patches
+    np.testing.assert_allclose([up.var(), down.var()], 2.0, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "spec", [CnnSpec(), DenseNetSpec(), ConvNextSpec(), UnetSpec()], ids=lambda s: s.name
+)
+def test_the_last_layer_starts_at_zero(spec: ModelSpec) -> None:
+    other = {"head.fc": "head", "classifier": "head"}.get(spec.head, "classifier")
+    shapes = {f"{spec.head}.weight": (3, 64), f"{spec.head}.bias": (3,), f"{other}.weight": (3, 64)}
+    weights = initial_weights(shapes, spec, seed=0)
+    assert not weights[f"{spec.head}.weight"].any()
+    assert not weights[f"{spec.head}.bias"].any()
+    assert weights[f"{other}.weight"].all()
+
+
+def test_layer_scale_starts_where_the_spec_says() -> None:
+    name = "stages.1.blocks.0.gamma"
+    for value in (1e-6, 1.0):
+        scale = initial_weights({name: (96,)}, ConvNextSpec(layer_scale=value), seed=0)[name]
+        np.testing.assert_array_equal(scale, np.full(96, value, dtype=np.float32))
+
+
 def test_vectors_start_at_one_and_zero() -> None:
-    weights = initial_weights(SHAPES, seed=0)
+    weights = initial_weights(SHAPES, CnnSpec(), seed=0)
     assert {name: array.shape for name, array in weights.items()} == SHAPES
     assert all(array.dtype == np.float32 for array in weights.values())
     for name, value in {
@@ -61,24 +106,24 @@ def test_vectors_start_at_one_and_zero() -> None:
 
 
 def test_a_tensor_does_not_depend_on_the_others_nor_on_their_order() -> None:
-    whole = initial_weights(SHAPES, seed=4)
-    alone = initial_weights({"fc1.weight": SHAPES["fc1.weight"]}, seed=4)
-    turned = initial_weights(dict(reversed(SHAPES.items())), seed=4)
+    whole = initial_weights(SHAPES, CnnSpec(), seed=4)
+    alone = initial_weights({"fc1.weight": SHAPES["fc1.weight"]}, CnnSpec(), seed=4)
+    turned = initial_weights(dict(reversed(SHAPES.items())), CnnSpec(), seed=4)
     np.testing.assert_array_equal(alone["fc1.weight"], whole["fc1.weight"])
     assert weights_digest(turned) == weights_digest(whole)
 
 
 def test_seed_and_name_decide_the_numbers() -> None:
     shapes = {"a.weight": (8, 8), "b.weight": (8, 8)}
-    first, second = initial_weights(shapes, seed=0), initial_weights(shapes, seed=1)
+    first, second = (initial_weights(shapes, CnnSpec(), seed) for seed in (0, 1))
     drawn = [first["a.weight"], first["b.weight"], second["a.weight"], second["b.weight"]]
     assert len({array.tobytes() for array in drawn}) == 4
-    np.testing.assert_array_equal(initial_weights(shapes, 0)["a.weight"], first["a.weight"])
+    np.testing.assert_array_equal(initial_weights(shapes, CnnSpec(), 0)["a.weight"], first["a.weight"])
 
 
 def test_a_tensor_without_a_rule_is_named() -> None:
     with pytest.raises(StudyError, match=r"'norm1.gamma' of shape \(8,\) has no starting rule"):
-        initial_weights({"norm1.gamma": (8,)}, seed=0)
+        initial_weights({"norm1.gamma": (8,)}, CnnSpec(), seed=0)
 
 
 # --- digest and check ---------------------------------------------------------------------------------------------
@@ -117,7 +162,7 @@ def test_check_weights_names_what_is_wrong() -> None:
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    weights = initial_weights(SHAPES, seed=0)
+    weights = initial_weights(SHAPES, CnnSpec(), seed=0)
     weights["fc1.weight"] = np.asfortranarray(weights["fc1.weight"])  # a transposed kernel is not contiguous
     save_checkpoint(path, weights, HEADER)
     read, header = read_checkpoint(path)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.config import CnnSpec, Recipe
 from common.framework import Batch
-from common.losses import sigmoid
+from common.losses import binary_cross_entropy, cross_entropy, sigmoid, softmax
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
+Gradients = tuple[float, dict[str, Array]]  # the loss, and its gradient by each tensor
 
 
 def convolve(images: Array, kernel: Array, bias: Array) -> Array:
@@ -41,44 +42,68 @@ def cnn_logits(spec: CnnSpec, weights: Weights, images: Array) -> Array:
     return x @ weights["head.weight"].T + weights["head.bias"]
 
 
-def perceptron_gradients(weights: Weights, batch: Batch) -> tuple[float, dict[str, Array]]:
-    """Loss and gradients of the CNN without a convolution: flatten, dense, ReLU, dense."""
+def head_gradients(weights: Weights, head: str, features: Array, batch: Batch) -> Gradients:
+    """Of the dense layer `head` alone, (N, F) -> (N, K); one logit is judged by its sigmoid, several by softmax.
+
+    The gradient by the features comes under the name "features".
+    """
+    logits = features @ weights[f"{head}.weight"].T + weights[f"{head}.bias"]
+    targets, binary = batch.targets.astype(np.float64), logits.shape[1] == 1
+    share = (batch.weights.astype(np.float64) / batch.weights.sum(dtype=np.float64))[:, None]
+    loss = (binary_cross_entropy if binary else cross_entropy)(logits, targets, batch.weights)
+    # Smoothed labels in float32 sum to 1 within 1e-7 only
+    probabilities = sigmoid(logits) if binary else softmax(logits) * targets.sum(axis=1, keepdims=True)
+    d_logits = share * (probabilities - targets)  # (N, K)
+    return loss, {
+        f"{head}.weight": d_logits.T @ features,
+        f"{head}.bias": d_logits.sum(axis=0),
+        "features": d_logits @ weights[f"{head}.weight"],
+    }
+
+
+def perceptron_gradients(weights: Weights, batch: Batch) -> Gradients:
+    """Of the CNN without a convolution: flatten, dense, ReLU, dense."""
     x = batch.images.reshape(len(batch.images), -1).astype(np.float64)
     before = x @ weights["hidden.weight"].T + weights["hidden.bias"]  # (N, hidden)
-    hidden = np.maximum(before, 0)
-    logits = (hidden @ weights["head.weight"].T + weights["head.bias"])[:, 0]
-    share = batch.weights.astype(np.float64) / batch.weights.sum(dtype=np.float64)
-    losses = np.logaddexp(0, logits) - logits * batch.labels
-    d_logits = (share * (sigmoid(logits) - batch.labels))[:, None]  # (N, 1)
-    d_before = d_logits @ weights["head.weight"] * (before > 0)
-    gradients = {
-        "hidden.weight": d_before.T @ x,
-        "hidden.bias": d_before.sum(axis=0),
-        "head.weight": d_logits.T @ hidden,
-        "head.bias": d_logits.sum(axis=0),
-    }
-    return float(np.sum(share * losses)), gradients
+    loss, gradients = head_gradients(weights, "head", np.maximum(before, 0), batch)
+    d_before = gradients.pop("features") * (before > 0)
+    return loss, gradients | {"hidden.weight": d_before.T @ x, "hidden.bias": d_before.sum(axis=0)}
 
 
-def train_perceptron(
-    start: Weights, recipe: Recipe, pairs: Sequence[tuple[Batch, float]]
+def train(
+    start: Weights,
+    head: str,
+    recipe: Recipe,
+    pairs: Sequence[tuple[Batch, float]],
+    gradients_of: Callable[[Weights, Batch], Gradients],
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss of each step and the final weights under AdamW, as `torch_impl.optimizers` states it."""
+    """The loss of each step and the final weights under AdamW, as `torch_impl.optimizers` states it.
+
+    What has no gradient stays.
+    """
     weights = {name: array.astype(np.float64) for name, array in start.items()}
     first = {name: np.zeros_like(array) for name, array in weights.items()}
     second = {name: np.zeros_like(array) for name, array in weights.items()}
     losses = []
     for step, (batch, rate) in enumerate(pairs, start=1):
-        loss, gradients = perceptron_gradients(weights, batch)
+        loss, gradients = gradients_of(weights, batch)
         losses.append(loss)
-        for name, gradient in gradients.items():
-            first[name] = recipe.adam_beta1 * first[name] + (1 - recipe.adam_beta1) * gradient
-            second[name] = recipe.adam_beta2 * second[name] + (1 - recipe.adam_beta2) * gradient**2
+        for name in gradients.keys() & weights.keys():
+            own = rate if name.startswith(f"{head}.") else rate * recipe.backbone_rate_fraction
+            first[name] = recipe.adam_beta1 * first[name] + (1 - recipe.adam_beta1) * gradients[name]
+            second[name] = recipe.adam_beta2 * second[name] + (1 - recipe.adam_beta2) * gradients[name] ** 2
             first_hat = first[name] / (1 - recipe.adam_beta1**step)
             second_hat = second[name] / (1 - recipe.adam_beta2**step)
             decay = recipe.weight_decay if weights[name].ndim > 1 else 0.0
             weights[name] = (
-                weights[name] * (1 - rate * decay)
-                - rate * first_hat / (np.sqrt(second_hat) + recipe.adam_epsilon)
+                weights[name] * (1 - own * decay)
+                - own * first_hat / (np.sqrt(second_hat) + recipe.adam_epsilon)
             )  # fmt: skip
     return np.array(losses), weights
+
+
+def train_perceptron(
+    start: Weights, recipe: Recipe, pairs: Sequence[tuple[Batch, float]]
+) -> tuple[Array, dict[str, Array]]:
+    """The loss of each step and the final weights of the CNN without a convolution."""
+    return train(start, "head", recipe, pairs, perceptron_gradients)
