@@ -13,23 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from common import config, measure
 from common.config import MODELS, NOTICE, Run, Study
-from common.data.batches import Part, select_part
-from common.data.cache import build_cache, keep_readable, open_cache
-from common.data.images import ImageError
-from common.data.layouts import open_dataset
-from common.data.samples import samples_digest
-from common.data.splits import split_digest
 from common.engines import WORKER_MARK, check_framework, framework_of, run_locally, worker_environment
 from common.errors import StudyError
+from common.evaluation import all_of, evaluate_part, held_out_part
 from common.framework import Framework, Settings
-from common.inference import Classifier, load_classifier, score_part, score_pictures
-from common.metrics.classification import TITLE, classification_scores, patient_table
+from common.inference import load_model
 from common.options import (
     Parser,
     add_study_options,
@@ -38,6 +30,13 @@ from common.options import (
     positive_integer,
     run_guarded,
     study_of,
+)
+from common.pipeline import (
+    describe_answer,
+    list_pictures,
+    load_pipeline,
+    run_pipeline,
+    write_answers,
 )
 from common.progress import GridProgress
 from common.results import read_run, read_study, write_csv
@@ -93,16 +92,27 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--anyway", action="store_true", help="also where the model may have been trained on those patients"
     )
-    evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="write id, patient, y_true, y_score")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FILE.csv", help="write a row a slice: truth and scores"
+    )
     evaluate.set_defaults(command=_evaluate)
 
-    predict = commands.add_parser("predict", help="the probability of each picture under a checkpoint")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict = commands.add_parser("predict", help="classify pictures, and segment those that show a stroke")
     predict.add_argument(
-        "--checkpoint", type=Path, required=True, help="a model.safetensors of either framework"
+        "images", nargs="+", type=Path, metavar="PATH", help="pictures, DICOM files or folders of them"
     )
     predict.add_argument(
-        "--out", type=Path, metavar="FILE.csv", help="write path, y_score, y_pred, label, error"
+        "--checkpoints",
+        "--checkpoint",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a model.safetensors of either framework, or a folder of some (a study's too): a classifier, a "
+        "segmenter or both; may be repeated",
+    )
+    predict.add_argument(
+        "--out", type=Path, metavar="DIR", help="write predictions.jsonl, predictions.csv and overlays/"
     )
     predict.set_defaults(command=_predict)
 
@@ -134,24 +144,19 @@ def _train(framework: Framework, arguments: argparse.Namespace, console: Console
 
 def _evaluate(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     framework.configure(Settings(arguments.device, "float32", arguments.threads))
-    classifier = load_classifier(framework, arguments.checkpoint)
+    trained = load_model(framework, arguments.checkpoint)
+    title = f"{arguments.checkpoint} in {framework.name()}"
     with tempfile.TemporaryDirectory() as scratch:
         part, data, warning = (
-            _all_of(arguments.data, classifier, Path(scratch), console)
+            all_of(arguments.data, trained, Path(scratch), console)
             if arguments.data
-            else _test_part(arguments, classifier)
+            else held_out_part(
+                arguments.study, arguments.fold, trained, arguments.checkpoint, arguments.anyway
+            )
         )
-        y_score = score_part(framework, classifier, part)
-    columns = {"id": part.ids, "patient": part.patients, "y_true": part.labels, "y_score": y_score}
+        rows, table = evaluate_part(framework, trained, part, title)
     if arguments.out:
-        write_csv(arguments.out, pd.DataFrame(columns))
-    patients = patient_table(part.patients, part.labels, y_score)
-    levels = {f"{len(part)} slices": (part.labels, y_score)}
-    levels[f"{len(patients.y_true)} patients"] = (patients.y_true, patients.y_score)
-    scores = [classification_scores(*level, classifier.threshold) for level in levels.values()]
-    table = Table("", *levels, title=f"{arguments.checkpoint} in {framework.name()}", title_justify="left")
-    for name, title in TITLE.items():
-        table.add_row(title, *(f"{values[name]:.4f}" for values in scores))
+        write_csv(arguments.out, rows)
     console.print(table)
     console.print(f"data: {data}. {NOTICE}", markup=False)
     if warning:
@@ -159,86 +164,35 @@ def _evaluate(framework: Framework, arguments: argparse.Namespace, console: Cons
     return 0
 
 
-def _all_of(
-    folders: Sequence[str], classifier: Classifier, scratch: Path, console: Console
-) -> tuple[Part, str, str]:
-    """Every readable sample of the folders, the words for them, and a warning or nothing."""
-    samples = open_dataset(*folders)
-    cache = build_cache(samples, classifier.spec.image_size, scratch)
-    for row in cache.unreadable:
-        console.print(f"left out: {row.reason}", markup=False)
-    samples = keep_readable(samples, cache)
-    warning = ""
-    if samples_digest(samples) == classifier.header.get("samples_sha256"):
-        warning = "these are the images of the study that trained this model, its training part included"
-    split = pd.Series("all", index=samples["id"].tolist())
-    part = select_part(cache, samples, split, "all", classifier.task)
-    return part, f"all of {', '.join(folders)}", warning
-
-
-def _test_part(arguments: argparse.Namespace, classifier: Classifier) -> tuple[Part, str, str]:
-    """The test part of a study's fold, the words for it, and a warning or nothing.
-
-    Raises StudyError, unless told to go on anyway, where the model may have been trained on those patients.
-    """
-    task, size, header = classifier.task, classifier.spec.image_size, classifier.header
-    trained_fold = header.get("run", {}).get("fold", 0)
-    fold = trained_fold if arguments.fold is None else arguments.fold
-    record = read_study(arguments.study)
-    folder = record.document["caches"].get(str(size))
-    table = record.split()
-    table = table[table["task"] == task.name]
-    split = table[table["fold"] == fold].set_index("id")["split"]
-    if folder is None or split.empty:
-        raise StudyError(f"{arguments.study} has no {size} px {task.name} data of fold {fold}")
-    found = {"samples_sha256": record.document["samples_sha256"], "split_sha256": split_digest(table)}
-    warning = ""
-    if any(header.get(name, digest) != digest for name, digest in found.items()):
-        warning = (
-            f"{arguments.checkpoint} was trained on other data or another split than {arguments.study} has"
-        )
-    elif fold != trained_fold:
-        warning = f"{arguments.checkpoint} was trained on fold {trained_fold}, and this is fold {fold}"
-    if warning:
-        warning += ", so it may have been trained on these patients"
-        if not arguments.anyway:
-            raise StudyError(f"{warning}; give its own study and fold, or --anyway")
-    samples = record.samples()
-    part = select_part(open_cache(record.directory / folder), samples, split, "test", task)
-    return part, f"the test part of {arguments.study}, fold {fold}", warning
-
-
 def _predict(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     framework.configure(Settings(arguments.device, "float32", arguments.threads))
-    classifier = load_classifier(framework, arguments.checkpoint)
-    results = score_pictures(framework, classifier, arguments.images)
-    rows: list[dict[str, object]] = []
-    for path, result in zip(arguments.images, results, strict=True):
-        if isinstance(result, ImageError):
-            rows.append(
-                {"path": str(path), "y_score": None, "y_pred": None, "label": "", "error": str(result)}
-            )
-            continue
-        y_pred = int(result >= classifier.threshold)
-        label = classifier.task.classes[y_pred]
-        rows.append({"path": str(path), "y_score": result, "y_pred": y_pred, "label": label, "error": ""})
-    table = pd.DataFrame(rows)
+    pictures = list_pictures(arguments.images)
+    pipeline, checkpoints = load_pipeline(framework, arguments.checkpoints)
+    stages = [one for one in (pipeline.gate, pipeline.segmenter) if one is not None]
+    for trained, path in zip(stages, checkpoints, strict=True):
+        learnt_on = ", ".join(trained.header.get("data", ["unknown data"]))
+        console.print(
+            f"{trained.task.name}: {trained.spec.name} of {path}, trained on {learnt_on}", markup=False
+        )
+    console.print(NOTICE, markup=False)
+    answers = run_pipeline(framework, pipeline, pictures)
     if arguments.out:
-        write_csv(arguments.out, table)
-    trained_on = ", ".join(classifier.header.get("data", ["unknown data"]))
-    positive = classifier.task.classes[1]
-    console.print(f"probability of {positive}; trained on {trained_on}. {NOTICE}", markup=False)
-    for row in rows:
-        text = row["error"] or f"{row['y_score']:.4f}  {row['label']}"
-        console.print(f"{row['path']}  {text}", markup=False)
-    return 1 if any(row["error"] for row in rows) else 0
+        about = {"framework": framework.name(), "checkpoints": [str(path) for path in checkpoints]}
+        answers = write_answers(answers, arguments.out, about)
+    faults = 0
+    for answer in answers:
+        faults += bool(answer.fault)
+        console.print(describe_answer(answer), markup=False)
+    if arguments.out:
+        console.print(f"written: {arguments.out}", markup=False)
+    return 1 if faults else 0
 
 
 def _info(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     device = framework.configure(Settings(arguments.device, "float32", arguments.threads))
     facts = {"device": device, **framework.environment(), **measure.common_environment()}
     facts["models"] = ", ".join(
-        f"{name} ({sum(a.size for a in framework.read_weights(framework.build(spec)).values()):,} parameters)"
+        f"{name} ({sum(a.size for a in framework.read_weights(framework.build(spec)).values()):,} values)"
         for name, spec in MODELS.items()
     )
     facts["notice"] = NOTICE

@@ -1,4 +1,4 @@
-"""Using a checkpoint without the study it came from: on a data set, or on a handful of pictures."""
+"""Using a checkpoint without the study it came from: which model it is, and what it says of pictures."""
 
 from __future__ import annotations
 
@@ -10,87 +10,114 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import MODELS, TASKS, ModelSpec, Task, model_spec_from_json
-from common.data.batches import Part, normalise, steps_per_epoch
-from common.data.images import ImageError, read_image, resize_image
+from common.config import FRAMEWORKS, MODELS, TASKS, ModelSpec, Task, model_spec_from_json
+from common.data.batches import normalise
 from common.errors import StudyError
-from common.framework import Batch, Framework, Model
-from common.losses import sigmoid
-from common.run import predict_part
-from common.weights import read_checkpoint
+from common.framework import Array, Batch, Framework, Model
+from common.weights import read_checkpoint, read_header
 
 BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Classifier:
+class TrainedModel:
     """A trained model and what its checkpoint's header says of it."""
 
     model: Model
     spec: ModelSpec
     task: Task
-    threshold: float  # chosen on the validation part of the run that trained it
+    threshold: (
+        float | None
+    )  # chosen on the validation part of the run that trained it; None: largest score decides
     header: dict[str, Any]
 
 
-def load_classifier(framework: Framework, checkpoint: Path) -> Classifier:
-    """Build the checkpoint's model and load its weights, whichever framework trained them."""
-    weights, header = read_checkpoint(checkpoint)
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file by its header alone."""
+
+    path: Path
+    task: Task
+    spec: ModelSpec
+    header: dict[str, Any]
+
+
+def describe_checkpoint(path: Path) -> Checkpoint:
+    """Read the header. Raises StudyError for a file that holds no model of this project."""
+    header = read_header(path)
+    described = header.get("spec")
+    model = described.get("name") if isinstance(described, dict) else None
+    for name, known in ((model, MODELS), (header.get("task"), TASKS)):
+        if isinstance(name, str) and name not in known:
+            raise StudyError(
+                f"{path} holds the model or task {name!r}; this version knows {', '.join(MODELS)} and "
+                f"{', '.join(TASKS)}"
+            )
     try:
         spec, task = model_spec_from_json(header["spec"]), TASKS[header["task"]]
-        threshold = float(header["threshold"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
-            f"the header of {checkpoint} does not describe a model of this project ({error!r}); "
+            f"the header of {path} does not describe a model of this project ({error!r}); "
             "give a model.safetensors that this version wrote"
         ) from error
-    if spec.name not in MODELS:
-        raise StudyError(
-            f"{checkpoint} holds the model {spec.name!r}; this version knows {', '.join(MODELS)}"
-        )
-    model = framework.build(spec)
+    return Checkpoint(path, task, spec, header)
+
+
+def load_model(framework: Framework, path: Path) -> TrainedModel:
+    """Build the checkpoint's model and load its weights, whichever framework trained them."""
+    found = describe_checkpoint(path)
+    weights, header = read_checkpoint(path)
+    threshold = header.get("threshold")
+    if threshold is None and found.task.outputs == 1:
+        raise StudyError(f"the header of {path} has no threshold; give a model.safetensors of a finished run")
+    model = framework.build(found.spec)
     framework.write_weights(model, weights)
-    return Classifier(model, spec, task, threshold, header)
+    return TrainedModel(
+        model, found.spec, found.task, None if threshold is None else float(threshold), header
+    )
 
 
-def score_part(framework: Framework, classifier: Classifier, part: Part) -> NDArray[np.float64]:
-    """Probabilities of a part's samples in table order, (n,)."""
-    return sigmoid(predict_part(framework, classifier.model, part, BATCH_SIZE, classifier.spec))
+def find_checkpoints(places: Sequence[Path], framework: str) -> dict[str, Checkpoint]:
+    """The checkpoint of each task among files and folders (a study's folder too): task -> checkpoint.
 
-
-def score_pictures(
-    framework: Framework, classifier: Classifier, paths: Sequence[Path]
-) -> list[float | ImageError]:
-    """The probability of each picture, or why it cannot be read."""
-    results: list[float | ImageError] = []
-    for step in range(steps_per_epoch(len(paths), BATCH_SIZE)):
-        read = [
-            _read(path, classifier.spec.image_size)
-            for path in paths[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
-        ]
-        slices = [picture for picture in read if not isinstance(picture, ImageError)]
-        scores = iter(_score_slices(framework, classifier, slices))
-        results.extend(
-            picture if isinstance(picture, ImageError) else float(next(scores)) for picture in read
+    Of several for one task, those of this framework come first, then the lowest seed and fold, then the model that
+    stands first in `config.MODELS`. Raises StudyError where there is none.
+    """
+    files = []
+    for place in places:
+        if not place.exists():
+            raise StudyError(
+                f"checkpoint {place} does not exist; give a model.safetensors or a folder of some"
+            )
+        files += sorted(place.rglob("model.safetensors")) if place.is_dir() else [place]
+    if not files:
+        raise StudyError(
+            f"{', '.join(map(str, places))} holds no model.safetensors; give a study's folder or a run's"
         )
-    return results
+
+    def preference(one: Checkpoint) -> tuple[bool, int, int, int, int, str]:
+        run = one.header.get("run") or {}
+        trained_by = str(run.get("framework"))
+        rank = FRAMEWORKS.index(trained_by) if trained_by in FRAMEWORKS else len(FRAMEWORKS)
+        place = int(run.get("seed", 0)), int(run.get("fold", 0)), list(MODELS).index(one.spec.name)
+        return (trained_by != framework, rank, *place, str(one.path))
+
+    chosen: dict[str, Checkpoint] = {}
+    for one in sorted((describe_checkpoint(file) for file in files), key=preference):
+        chosen.setdefault(one.task.name, one)
+    return chosen
 
 
-def _score_slices(
-    framework: Framework, classifier: Classifier, slices: Sequence[NDArray[np.uint8]]
-) -> NDArray[np.float64]:
-    if not slices:
-        return np.empty(0)
-    size = classifier.spec.image_size
+def logits_of_slices(
+    framework: Framework, trained: TrainedModel, slices: Sequence[NDArray[np.uint8]]
+) -> Array:
+    """Logits of at most BATCH_SIZE slices of the model's size, (n, outputs) or (n, S, S, 1)."""
+    size = trained.spec.image_size
     padded = np.zeros((BATCH_SIZE, size, size), dtype=np.uint8)  # one shape, so that nothing compiles twice
-    padded[: len(slices)] = slices
-    unused = np.zeros(BATCH_SIZE, dtype=np.float32)
-    batch = Batch(normalise(padded, classifier.spec), unused, unused, np.arange(BATCH_SIZE))
-    return sigmoid(framework.predict_logits(classifier.model, [batch])[: len(slices), 0])
-
-
-def _read(path: Path, size: int) -> NDArray[np.uint8] | ImageError:
-    try:
-        return resize_image(read_image(path), size)
-    except ImageError as error:
-        return error
+    for place, pixels in enumerate(slices):
+        padded[place] = pixels
+    images = normalise(padded, trained.spec)
+    shape = (size, size, 1) if trained.task.kind == "segmentation" else (trained.task.outputs,)
+    targets, weights = np.zeros((BATCH_SIZE, *shape), np.float32), np.zeros(BATCH_SIZE, np.float32)
+    batch = Batch(images, targets, weights, np.arange(BATCH_SIZE))
+    return next(iter(framework.predict_logits(trained.model, [batch])))[: len(slices)]

@@ -36,7 +36,8 @@ class StepClock:
     """Times training steps from outside the framework, by when it asks for the next batch.
 
     A step runs from the moment a batch is handed over until the next is asked for; waiting for data is kept apart.
-    The first step (which may compile, allocate, choose kernels) is synchronised and kept apart. On an accelerator the
+    A cold step (the first, and the first of a further optimizer: it may compile, allocate, choose kernels) is
+    synchronised and kept apart. On an accelerator the
     later steps overlap with the host, so single step times are those of the queue; their sum is exact, because every
     epoch ends with `synchronise`.
     """
@@ -45,6 +46,11 @@ class StepClock:
         self._synchronise = synchronise
         self.step_seconds: list[float] = []
         self.wait_seconds = 0.0
+        self._cold = {0}  # numbers of the cold steps
+
+    def expect_cold_step(self) -> None:
+        """Tell that the next step runs with an optimizer that has not stepped yet."""
+        self._cold.add(len(self.step_seconds))
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches unchanged, timed."""
@@ -58,17 +64,23 @@ class StepClock:
             handed = time.perf_counter()
             self.wait_seconds += handed - asked
             yield batch
-            if not self.step_seconds:
+            if len(self.step_seconds) in self._cold:
                 self._synchronise()
             self.step_seconds.append(time.perf_counter() - handed)
 
     @property
     def first_step_seconds(self) -> float:
-        return self.step_seconds[0]
+        """All cold steps together."""
+        return sum(self.step_seconds[step] for step in self._cold)
+
+    @property
+    def steady_step_seconds(self) -> list[float]:
+        return [seconds for step, seconds in enumerate(self.step_seconds) if step not in self._cold]
 
     def steady_quantile_seconds(self, q: float) -> float | None:
-        """Quantile of the steps after the first; None where there was only one."""
-        return float(np.quantile(self.step_seconds[1:], q)) if len(self.step_seconds) > 1 else None
+        """Quantile of the steady steps; None where there is none."""
+        steady = self.steady_step_seconds
+        return float(np.quantile(steady, q)) if steady else None
 
 
 def seconds_since_start() -> float:

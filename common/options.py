@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import config
-from common.config import DEVICES, FRAMEWORKS, LANES, MODELS, PRECISIONS, PROFILES, TASKS, Study
+from common.config import (
+    BACKBONES,
+    DEVICES,
+    FRAMEWORKS,
+    LANES,
+    MODELS,
+    PRECISIONS,
+    PROFILES,
+    TASKS,
+    WEIGHTS,
+    Study,
+)
 from common.errors import StudyError
 
 
@@ -50,8 +62,16 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         "--patients", type=positive_integer, metavar="N", help="of the drawn phantom (default: the profile's)"
     )
     add("--profile", choices=PROFILES, default="quick", help="how much work (default: %(default)s)")
-    add("--tasks", nargs="+", choices=TASKS, default=("binary",), help="default: binary")
-    add("--models", nargs="+", choices=MODELS, default=("cnn",), help="default: cnn")
+    add("--tasks", nargs="+", choices=TASKS, help="default: all that the data can serve")
+    usual = ", ".join(f"{name} {' '.join(task.default_models)}" for name, task in TASKS.items())
+    add("--models", nargs="+", choices=MODELS, help=f"default: {usual}")
+    add(
+        "--weights",
+        default=None,
+        metavar="imagenet|random|PATH",
+        help=f"where {' and '.join(BACKBONES)} start: public ImageNet weights (fetched once), random numbers, or a "
+        "safetensors file or folder in the public format (default: random in the quick profile, else imagenet)",
+    )
     if frameworks is not None:
         text = f"default: {' '.join(frameworks)}; of {', '.join(FRAMEWORKS)}"
         add(
@@ -93,12 +113,17 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
 def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
     """The study that the options ask for, every default resolved."""
     profile = PROFILES[arguments.profile]
-    changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size}
-    recipes = {
-        f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
-        for task in arguments.tasks
-        for model in arguments.models
-    }
+    pairs = _pairs(arguments.tasks, arguments.models)
+    weights = arguments.weights or profile.weights
+    if weights not in WEIGHTS and not Path(weights).exists():
+        raise StudyError(
+            f"--weights {weights} does not exist; give {', '.join(WEIGHTS)}, a safetensors file or its folder"
+        )
+    if not any(model in BACKBONES for _, model in pairs):
+        weights = "random"
+    if weights == "imagenet":
+        _require_public_models(pairs, arguments.profile)
+    changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "weights": weights}
     if arguments.data and arguments.patients:
         raise StudyError(
             "--patients counts the drawn phantom's patients and goes without --data; leave one out"
@@ -112,8 +137,8 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         data=tuple(arguments.data),
         profile=arguments.profile,
         patients=arguments.patients or 0,
-        tasks=_unique(arguments.tasks),
-        models=_unique(arguments.models),
+        tasks=tuple(dict.fromkeys(task for task, _ in pairs)),
+        skippable=arguments.tasks is None,
         frameworks=_unique(frameworks),
         lane=arguments.lane,
         seeds=arguments.seeds or profile.seeds,
@@ -122,8 +147,45 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         precision=arguments.precision,
         threads=arguments.threads or 0,
         workers=arguments.workers,
-        recipes=recipes,
+        weights=weights,
+        recipes={
+            f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
+            for task, model in pairs
+        },
+        specs={f"{task}/{model}": config.spec_of(task, model, arguments.profile) for task, model in pairs},
     )
+
+
+def _require_public_models(pairs: Sequence[tuple[str, str]], profile: str) -> None:
+    """Raise StudyError where a backbone of the profile is not the model that the public weights are of."""
+    for task, model in pairs:
+        spec = config.spec_of(task, model, profile)
+        public = dataclasses.replace(MODELS[model], image_size=spec.image_size, outputs=spec.outputs)
+        if model in BACKBONES and public != spec:
+            raise StudyError(
+                f"--weights imagenet does not fit the {profile} profile's {model}, a small relative of the public "
+                "model; use --profile standard or full, or leave --weights out"
+            )
+
+
+def _pairs(tasks: Sequence[str] | None, models: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Which models to train for which tasks. Raises StudyError where one that was named has no partner."""
+    pairs = [
+        (name, model)
+        for name, task in TASKS.items()
+        if tasks is None or name in tasks
+        for model in (task.default_models if models is None else task.models)
+        if models is None or model in models
+    ]
+    for name in tasks or ():
+        if name not in {task for task, _ in pairs}:
+            known = ", ".join(TASKS[name].models)
+            raise StudyError(f"task {name!r} has no model {' or '.join(models or ())}; its models: {known}")
+    for name in models or ():
+        if name not in {model for _, model in pairs}:
+            possible = ", ".join(task for task in TASKS if name in TASKS[task].models)
+            raise StudyError(f"model {name!r} is for the task {possible}; add it to --tasks")
+    return pairs
 
 
 def directory_of(arguments: argparse.Namespace) -> Path:

@@ -9,14 +9,9 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from common import config, measure
 from common.config import NOTICE, TASKS, ModelSpec, Recipe, Run, Task
@@ -25,13 +20,14 @@ from common.data.batches import Part
 from common.data.cache import open_cache
 from common.data.splits import count_split, split_digest
 from common.errors import StudyError
-from common.framework import Array, Batch, Framework, Model, Settings
-from common.losses import binary_cross_entropy, sigmoid
+from common.fitting import Emit, fit_model
+from common.framework import Array, Framework, Model, Settings
 from common.metrics import classification
+from common.prediction import choose_mask_threshold, predict_masks, predict_parts
+from common.pretrained import load_pretrained
 from common.results import (
     FORMAT,
-    HISTORY_COLUMNS,
-    Predictions,
+    AnyPredictions,
     StudyRecord,
     read_json,
     read_study,
@@ -40,12 +36,12 @@ from common.results import (
     write_json,
     write_predictions,
 )
-from common.schedule import CHOICE_RULE, choose_epoch, learning_rate
+from common.schedule import CHOICE_RULE, phases
 from common.weights import initial_weights, save_checkpoint, weights_digest
 
-# Receives progress: {"steps": done, "of": total} now and then, and one dict an epoch.
-Emit = Callable[[dict[str, Any]], object]
-PROGRESS_SECONDS = 0.25  # at most one step message in this time
+BATCH_NORM = {"head": "evaluation", "all": "training"}  # mode of batch norm, by what is trained
+MASK_RULE = "pooled_dice"  # the validation threshold with the largest Dice of all pixels together
+LARGEST_RULE = "largest"  # the class with the largest probability
 
 
 @dataclass(frozen=True)
@@ -53,21 +49,8 @@ class RunData:
     """The parts of a run's split."""
 
     train: Part
-    val: Part
-    test: Part
+    judged: dict[str, Part]  # "val", "test" and, where the data have one, "external"
     description: dict[str, Any]  # `data` of run.json
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What training left behind."""
-
-    history: pd.DataFrame  # HISTORY_COLUMNS
-    weights: dict[str, Array]  # of the chosen epoch
-    epoch: int  # chosen, from 1
-    val_loss: float
-    train_seconds: float
-    evaluate_seconds: float
 
 
 def execute(framework: Framework, study_directory: Path, run: Run, threads: int, emit: Emit) -> None:
@@ -78,8 +61,9 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     import_seconds = measure.seconds_since_start()
     started, began = utc_now(), time.perf_counter()
     record = read_study(study_directory)
-    task, spec = TASKS[run.task], record.study.specs[run.model]
-    recipe = record.study.recipes[f"{run.task}/{run.model}"]
+    task, key = TASKS[run.task], f"{run.task}/{run.model}"
+    spec, recipe = record.study.specs[key], record.study.recipes[key]
+    pretrained = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
     clear_unfinished(directory)
 
@@ -92,19 +76,19 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     building = time.perf_counter()
     model = framework.build(spec)
     build_seconds = time.perf_counter() - building
-    shapes = {name: array.shape for name, array in framework.read_weights(model).items()}
-    start = initial_weights(shapes, run.seed)
+    file = study_directory / pretrained["path"] if pretrained else None
+    start = starting_weights(framework, model, spec, run.seed, file)
     framework.write_weights(model, start)
 
     clock, witness = measure.StepClock(framework.synchronise), stream.Witness()
-    fit = fit_model(framework, model, data, task, spec, recipe, run.seed, clock, witness, emit)
+    train, val = data.train, data.judged["val"]
+    fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, emit)
     framework.write_weights(model, fit.weights)
 
     predicting = time.perf_counter()
-    predictions = predict_parts(framework, model, data, recipe.batch_size, spec)
+    predictions, threshold = predict(framework, model, data, task, spec, recipe)
     predict_seconds = time.perf_counter() - predicting
-    val = predictions.of("val")
-    threshold = classification.choose_threshold(val.y_true, val.y_score, config.THRESHOLD_RULE)
+    rule = MASK_RULE if task.kind == "segmentation" else config.THRESHOLD_RULE
 
     saving = time.perf_counter()
     header = {
@@ -123,7 +107,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     write_predictions(directory / "predictions.npz", predictions)
     checkpoint_seconds = time.perf_counter() - saving
 
-    steady_steps = len(clock.step_seconds) - 1
+    steady_steps = len(clock.steady_step_seconds)
     steady_seconds = fit.train_seconds - clock.first_step_seconds - clock.wait_seconds
     document = {
         "format": FORMAT,
@@ -149,7 +133,12 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
             "parameters": sum(array.size for array in fit.weights.values()),
         },
         "choice": {"epoch": fit.epoch, "val_loss": fit.val_loss, "rule": CHOICE_RULE},
-        "threshold": {"value": threshold, "rule": config.THRESHOLD_RULE},
+        "threshold": {"value": threshold, "rule": LARGEST_RULE if threshold is None else rule},
+        "pretrained": {name: pretrained[name] for name in ("source", "sha256")} if pretrained else None,
+        "phases": [
+            {"trainable": one.trainable, "epochs": one.epochs, "batch_norm": BATCH_NORM[one.trainable]}
+            for one in phases(recipe)
+        ],
         "timings": {
             "import_seconds": import_seconds,
             "build_seconds": build_seconds,
@@ -200,10 +189,11 @@ def clear_unfinished(directory: Path) -> None:
 
 
 def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe: Recipe) -> RunData:
-    """The three parts of the run's split, reading pixels from the study's cache."""
+    """The parts of the run's split, reading pixels from the study's cache."""
     samples, table = record.samples(), record.split()
     table = table[table["task"] == run.task]
     split = table[table["fold"] == run.fold].set_index("id")["split"]
+    samples = samples[samples["id"].isin(split.index)]
     cache = open_cache(record.directory / record.document["caches"][str(spec.image_size)])
 
     train = stream.select_part(cache, samples, split, "train", task)
@@ -212,118 +202,40 @@ def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe
     def part(name: str) -> Part:  # every part is weighed by the classes of the training part
         return stream.select_part(cache, samples, split, name, task, weights)
 
+    judged = {name: part(name) for name in ("val", "test", "external")}
     description = {
         "samples_sha256": record.document["samples_sha256"],
         "split_sha256": split_digest(table),
         "cache_sha256": cache.sha256,
         "counts": count_split(samples, split, task),
     }
-    return RunData(part("train"), part("val"), part("test"), description)
+    return RunData(part("train"), {name: part for name, part in judged.items() if len(part)}, description)
 
 
-def fit_model(
-    framework: Framework,
-    model: Model,
-    data: RunData,
-    task: Task,
-    spec: ModelSpec,
-    recipe: Recipe,
-    seed: int,
-    clock: measure.StepClock,
-    witness: stream.Witness,
-    emit: Emit,
-) -> Fit:
-    """Train for the recipe's epochs, judging each on the validation part, and keep the chosen epoch's weights."""
-    trainer = framework.create_trainer(model, recipe)
-    steps = stream.steps_per_epoch(len(data.train), recipe.batch_size)
-    total = steps * recipe.epochs
-    score = getattr(classification, task.primary_metric)
-    rows: list[dict[str, float]] = []
-    kept: dict[str, Array] = {}
-    train_seconds = evaluate_seconds = 0.0
-    for epoch in range(1, recipe.epochs + 1):
-        rates = [learning_rate(step, total, recipe) for step in range((epoch - 1) * steps, epoch * steps)]
-        waited, began = clock.wait_seconds, time.perf_counter()
-        batches = witness.watch(stream.training_batches(data.train, recipe, spec, seed, epoch))
-        pairs = zip(batches, rates, strict=True)
-        reported = report_steps(pairs, (epoch - 1) * steps, total, emit)
-        losses = framework.train_epoch(trainer, clock.watch(reported))
-        framework.synchronise()
-        seconds = time.perf_counter() - began
-        if not np.isfinite(losses).all():
-            step = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
-            raise StudyError(
-                f"the training loss is {losses[step - 1]} at step {step} of epoch {epoch}; lower the learning rate"
-            )
-        began = time.perf_counter()
-        logits = predict_part(framework, model, data.val, recipe.batch_size, spec)
-        if not np.isfinite(logits).all():  # the epoch's last step may overflow after its loss was taken
-            raise StudyError(
-                f"the validation logits after epoch {epoch} are not finite; lower the learning rate"
-            )
-        val_loss = binary_cross_entropy(logits, data.val.labels.astype(np.float64), data.val.weights)
-        rows.append(
-            {
-                "epoch": epoch,
-                "step": epoch * steps,
-                "learning_rate": rates[-1],
-                "train_loss": float(losses.mean()),
-                "val_loss": val_loss,
-                "val_score": float(score(data.val.labels, sigmoid(logits))),
-                "seconds": seconds,
-                "images_per_second": steps * recipe.batch_size / seconds,
-                "wait_seconds": clock.wait_seconds - waited,
-            }
-        )
-        if choose_epoch([row["val_loss"] for row in rows]) == epoch - 1:
-            kept = framework.read_weights(model)
-        train_seconds += seconds
-        evaluate_seconds += time.perf_counter() - began
-        emit(
-            {
-                "epoch": epoch,
-                "epochs": recipe.epochs,
-                **{k: rows[-1][k] for k in ("train_loss", "val_loss", "val_score")},
-            }
-        )
-    best = choose_epoch([row["val_loss"] for row in rows])
-    history = pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
-    return Fit(history, kept, best + 1, rows[best]["val_loss"], train_seconds, evaluate_seconds)
+def starting_weights(
+    framework: Framework, model: Model, spec: ModelSpec, seed: int, pretrained: Path | None
+) -> dict[str, Array]:
+    """The weights of the seed; with a pretrained file, everything but the last layer from there."""
+    shapes = {name: array.shape for name, array in framework.read_weights(model).items()}
+    start = initial_weights(shapes, spec, seed)
+    return start if pretrained is None else start | load_pretrained(pretrained, shapes, spec.head)
 
 
-def report_steps(
-    pairs: Iterable[tuple[Batch, float]], done: int, total: int, emit: Emit
-) -> Iterator[tuple[Batch, float]]:
-    """The pairs unchanged, telling `emit` now and then how far training is."""
-    last = 0.0
-    for step, pair in enumerate(pairs, start=done):
-        if time.monotonic() - last > PROGRESS_SECONDS:
-            last = time.monotonic()
-            emit({"steps": step, "of": total})
-        yield pair
-
-
-def predict_part(
-    framework: Framework, model: Model, part: Part, batch_size: int, spec: ModelSpec
-) -> NDArray[np.float64]:
-    """Evaluation-mode logits of a part in table order, (n,)."""
-    logits = framework.predict_logits(model, stream.evaluation_batches(part, batch_size, spec))
-    return logits[: len(part), 0]  # padding stands at the end
-
-
-def predict_parts(
-    framework: Framework, model: Model, data: RunData, batch_size: int, spec: ModelSpec
-) -> Predictions:
-    """Probabilities of the validation and the test part."""
-    parts = {"val": data.val, "test": data.test}
-    scores = [sigmoid(predict_part(framework, model, part, batch_size, spec)) for part in parts.values()]
-    return Predictions(
-        sample_id=np.array([sample_id for part in parts.values() for sample_id in part.ids]),
-        patient=np.array([patient for part in parts.values() for patient in part.patients]),
-        split=np.repeat(list(parts), [len(part) for part in parts.values()]),
-        y_true=np.concatenate([part.labels for part in parts.values()]),
-        y_score=np.concatenate(scores),
-    )
+def predict(
+    framework: Framework, model: Model, data: RunData, task: Task, spec: ModelSpec, recipe: Recipe
+) -> tuple[AnyPredictions, float | None]:
+    """The predictions of the judged parts and the threshold, chosen on validation; None where the largest score
+    decides.
+    """
+    arguments = (data.judged, recipe.batch_size, spec)
+    if task.kind == "segmentation":
+        threshold = choose_mask_threshold(framework, model, data.judged["val"], recipe.batch_size, spec)
+        return predict_masks(framework, model, *arguments, threshold), threshold
+    predictions = predict_parts(framework, model, *arguments)
+    val = predictions.of("val")
+    if val.y_score.ndim > 1:
+        return predictions, None
+    return predictions, classification.choose_threshold(val.y_true, val.y_score, config.THRESHOLD_RULE)
 
 
 def run_command(framework: str, study_directory: Path, run: Run) -> str:

@@ -95,11 +95,11 @@ def cluster_bootstrap(
     `common.metrics.classification` do; with `batched=False` it gets one (N,) at a time and returns a float. A
     metric without a `sample_weight` is given repeated rows instead.
 
-    Replicates where the metric is undefined are left out; if more than `MAX_UNDEFINED_SHARE` of them are, or
-    there are fewer than two patients, the interval is NaN. The p-value is NaN: nothing is tested. With few
-    patients the interval is too narrow: in a simulation of AUROC, 95 % intervals held the truth in 88 % of test sets
-    of 20 patients and in 92 to 96 % from 30 patients on. Where all replicates agree (an AUROC of 1), a width of 0 is
-    no certainty.
+    Replicates where the metric is undefined are left out; if more than `MAX_UNDEFINED_SHARE` of them are, or there
+    are fewer patients than `config.MIN_INTERVAL_PATIENTS`, the interval is NaN. The p-value is NaN: nothing is
+    tested. With few patients the interval is too narrow: in a simulation of AUROC, 95 % intervals held the truth in
+    88 % of test sets of 20 patients and in 92 to 96 % from 30 patients on. Where all replicates agree (an AUROC of
+    1), a width of 0 is no certainty.
     """
     truth, score = np.asarray(y_true), np.asarray(y_score)
     return _bootstrap(
@@ -157,7 +157,7 @@ def _bootstrap(
         raise ValueError(f"confidence (={confidence}) must lie between 0 and 1")
     estimate = float(statistic(np.ones((1, len(patient_of_row)), dtype=np.int64))[0])
     count = int(patient_of_row.max()) + 1 if len(patient_of_row) else 0
-    if count < 2:
+    if count < config.MIN_INTERVAL_PATIENTS:
         return Estimate(estimate, np.nan, np.nan, np.nan)
     blocks = _multiplicities(count, replicates, max(1, BLOCK_ELEMENTS // len(patient_of_row)), seed)
     values = np.concatenate([statistic(block[:, patient_of_row]) for block in blocks])

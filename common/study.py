@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,15 @@ from rich.console import Console
 
 from common import config, measure
 from common.config import NOTICE, PROFILES, TASKS, Run, Study
+from common.data.audit import describe_audit, describe_data
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
 from common.data.layouts import open_dataset
 from common.data.phantom import phantom_samples
-from common.data.samples import samples_digest
-from common.data.splits import split_table
+from common.data.samples import OVERLAY, samples_digest
+from common.data.splits import split_table, task_split, why_not
 from common.engines import check_framework, resolve_device, run_locally
 from common.errors import StudyError
+from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
 from common.results import (
     FORMAT,
@@ -30,6 +33,7 @@ from common.results import (
     StudyRecord,
     read_run,
     read_study,
+    write_atomically,
     write_csv,
     write_json,
 )
@@ -55,9 +59,13 @@ FIXED = (
 
 
 def prepare_study(
-    study: Study, directory: Path, on_progress: Callable[[int, int], object] = lambda done, total: None
+    study: Study,
+    directory: Path,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+    find_weights: Callable[[Sequence[str]], Mapping[str, Pretrained]] = lambda models: {},
 ) -> StudyRecord:
-    """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels.
+    """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels, and the
+    files that backbones start from (`find_weights`: the models of the tasks that the data can serve -> their files).
 
     A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
     and refused otherwise (StudyError): finished runs must stay comparable with new ones. The device "auto" is resolved
@@ -68,30 +76,35 @@ def prepare_study(
     study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks))
     record = read_study(directory) if (directory / "study.json").exists() else None
     earlier = record.document if record else None
-    grid = _merge(record.study, study, directory) if record else study
+    if record:
+        _check_comparable(record.study, study, directory)
     _check_writable(directory)
     try:
-        samples = open_samples(study)
-        caches = {
-            size: build_cache(samples, size, directory / "data" / "cache", on_progress=on_progress)
-            for size in sorted({grid.specs[model].image_size for model in grid.models})
-        }
-        readable = keep_readable(samples, next(iter(caches.values())))
-        digest = samples_digest(readable)
+        samples = open_samples(study, on_progress)
+        study, skipped = choose_tasks(study, samples)
+        pretrained = find_weights(study.models)
+        _check_starts(record, study.models, pretrained, directory)
+        grid = _merge(record.study, study) if record else study
+        caches = build_caches(grid, samples, directory / "data" / "cache", on_progress)
+        readable = samples
+        for cache in caches.values():
+            readable = keep_readable(readable, cache)
+        # What cannot be read may have been all that a task had
+        study, unserved = choose_tasks(study, readable)
+        grid = _merge(record.study, study) if record else study
+        # Masks as they were found: whether they were read is the tasks' affair, and tasks may be added
+        digest = samples_digest(samples[samples["id"].isin(readable["id"])])
         if earlier and earlier["samples_sha256"] != digest:
             raise StudyError(
                 f"the data in {list(study.data) or 'the phantom'} differ from those of the study in {directory}; "
                 "choose another --out"
             )
-        splits = [
-            split_table(readable, TASKS[task], study.folds, study.split_seed).assign(task=task)
-            for task in grid.tasks
-        ]
+        table = split_table(readable, study.folds, study.split_seed)
+        splits = [task_split(readable, table, TASKS[task]) for task in grid.tasks]
         write_csv(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
         write_csv(directory / "data" / "split.csv", pd.concat(splits, ignore_index=True))
-        write_json(
-            directory / "data" / "audit.json", describe_data(samples, readable, next(iter(caches.values())))
-        )
+        audit = describe_data(samples, readable, list(caches.values()), skipped + unserved)
+        write_json(directory / "data" / "audit.json", audit)
         document = {
             "format": FORMAT,
             "notice": NOTICE,
@@ -100,6 +113,7 @@ def prepare_study(
             "caches": {
                 str(size): str(cache.directory.relative_to(directory)) for size, cache in caches.items()
             },
+            "pretrained": keep_weights(pretrained, pretrained_of(record), directory),
             "environment": measure.common_environment(),
             "git_commit": measure.git_commit(Path(__file__).parent),
             "created": earlier["created"] if earlier else utc_now(),
@@ -112,12 +126,64 @@ def prepare_study(
     return read_study(directory)
 
 
-def open_samples(study: Study) -> pd.DataFrame:
+def open_samples(
+    study: Study, on_progress: Callable[[int, int], object] = lambda done, total: None
+) -> pd.DataFrame:
     """The sample table of the study's folders, or of its profile's phantom."""
     if study.data:
-        return open_dataset(*study.data)
+        return open_dataset(*study.data, on_progress=on_progress)
     phantom = PROFILES[study.profile].phantom
     return phantom_samples(dataclasses.replace(phantom, patients=study.patients or phantom.patients))
+
+
+def choose_tasks(study: Study, samples: pd.DataFrame) -> tuple[Study, list[dict[str, str]]]:
+    """The study with the tasks that the data can serve, and what was left out: [{"task", "reason"}].
+
+    Raises StudyError where a task that was asked for by name cannot be served, or none can.
+    """
+    reasons = {task: why_not(samples, TASKS[task]) for task in study.tasks}
+    skipped = [{"task": task, "reason": reason} for task, reason in reasons.items() if reason]
+    kept = tuple(task for task, reason in reasons.items() if not reason)
+    if skipped and (not study.skippable or not kept):
+        remedy = "give more data" if study.skippable else "leave it out of --tasks"
+        raise StudyError(
+            f"the data cannot serve the task {skipped[0]['task']!r}: {skipped[0]['reason']}; {remedy}"
+        )
+    return dataclasses.replace(study, tasks=kept), skipped
+
+
+def build_caches(
+    study: Study, samples: pd.DataFrame, parent: Path, on_progress: Callable[[int, int], object]
+) -> dict[int, Cache]:
+    """A cache for each size that a model of the grid reads: size -> cache."""
+    with_masks: dict[int, bool] = {}
+    for task, model in study.pairs:
+        size = study.specs[f"{task}/{model}"].image_size
+        with_masks[size] = with_masks.get(size, False) or TASKS[task].kind == "segmentation"
+    return {
+        size: build_cache(samples, size, parent, on_progress=on_progress, masks=masks)
+        for size, masks in sorted(with_masks.items())
+    }
+
+
+def pretrained_of(record: StudyRecord | None) -> dict[str, dict[str, str]]:
+    """Model -> {path, source, sha256} of the files that backbones of a study start from."""
+    return dict(record.document.get("pretrained") or {}) if record else {}
+
+
+def keep_weights(
+    pretrained: Mapping[str, Pretrained], kept: Mapping[str, dict[str, str]], directory: Path
+) -> dict[str, dict[str, str]]:
+    """Put the files that backbones start from into the study, so that its runs need nothing from elsewhere; returns
+    `kept`, what is there already, with what came in. Of a model that is there already nothing changes.
+    """
+    entries = dict(kept)
+    for model, one in pretrained.items():
+        path = Path("data", "weights", f"{model}.safetensors")
+        if model not in kept or not (directory / path).exists():
+            _copy(one.path, directory / path)
+            entries.setdefault(model, {"path": path.as_posix(), "source": one.source, "sha256": one.sha256})
+    return entries
 
 
 def missing_runs(study: Study, directory: Path) -> list[Run]:
@@ -139,16 +205,17 @@ def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord
     console.print(f"{describe_source(study)}. {NOTICE}", markup=False)
     for framework in study.frameworks:
         check_framework(framework)  # before a folder is made for nothing
+
+    def find_weights(models: Sequence[str]) -> Mapping[str, Pretrained]:
+        return resolve_weights(study.weights, models, lambda text: console.print(text, markup=False))
+
     with hold(directory):
         with CountProgress(console, "reading images") as reading:
-            record = prepare_study(study, directory, reading.tell)
-        study = dataclasses.replace(study, device=record.study.device)
-        audit = record.audit()
-        console.print(
-            f"{audit['used']} images of {audit['patients']} patients: {audit['labels']}", markup=False
-        )
-        for row in audit["unreadable"]:
-            console.print(f"left out: {row['reason']}", markup=False, style="yellow")
+            record = prepare_study(study, directory, reading.tell, find_weights)
+        tasks = tuple(task for task in study.tasks if task in record.study.tasks)
+        study = dataclasses.replace(study, device=record.study.device, tasks=tasks)
+        for line in describe_audit(record.audit()):
+            console.print(line, markup=False)
         waiting = missing_runs(study, directory)
         finished = len(study.runs()) - len(waiting)
         if finished:
@@ -202,23 +269,14 @@ def describe_source(study: Study) -> str:
     return f"data: {', '.join(study.data) or 'the drawn phantom (not patients)'}"
 
 
-def describe_data(samples: pd.DataFrame, readable: pd.DataFrame, cache: Cache) -> dict[str, Any]:
-    """The inventory in `audit.json`: what was found, what was left out and why."""
-    labels_of_patient = readable.groupby("patient")["label"].nunique()
-    return {
-        "notice": NOTICE,
-        "sources": sorted(samples["source"].unique()),
-        "found": len(samples),
-        "used": len(readable),
-        "patients": int(readable["patient"].nunique()),
-        "labels": {
-            str(label): int(count) for label, count in readable["label"].value_counts().sort_index().items()
-        },
-        "with_mask": int(readable["mask"].ne("").sum()),
-        "patients_with_several_labels": int((labels_of_patient > 1).sum()),
-        "identical_files": int(readable["sha256"].duplicated(keep=False).sum()),
-        "unreadable": [dataclasses.asdict(row) for row in cache.unreadable],
-    }
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
+
+    def write(stream: BinaryIO) -> None:
+        with source.open("rb") as original:
+            shutil.copyfileobj(original, stream)
+
+    write_atomically(target, write)
 
 
 def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
@@ -235,17 +293,19 @@ def _with_relative_paths(samples: pd.DataFrame, directory: Path) -> pd.DataFrame
     """The table with paths relative to the study's folder: a record to share should not tell who made it."""
 
     def relative(path: str) -> str:
+        if path.startswith(OVERLAY):
+            return OVERLAY + relative(path.removeprefix(OVERLAY))
         return os.path.relpath(path, directory.resolve()) if Path(path).is_absolute() else path
 
     return samples.assign(path=samples["path"].map(relative), mask=samples["mask"].map(relative))
 
 
-def _merge(earlier: Study, asked: Study, directory: Path) -> Study:
-    """The earlier grid grown by what is asked for now. Raises StudyError where the two cannot be compared."""
+def _check_comparable(earlier: Study, asked: Study, directory: Path) -> None:
+    """Raise StudyError where the runs of the two could not be compared."""
     for name in FIXED:
         before, now = getattr(earlier, name), getattr(asked, name)
         if name in ("recipes", "specs"):
-            shared = before.keys() & now.keys()
+            shared = {f"{task}/{model}" for task, model in earlier.pairs} & now.keys()
             before, now = {k: before[k] for k in shared}, {k: now[k] for k in shared}
         if before != now:
             raise StudyError(
@@ -253,13 +313,34 @@ def _merge(earlier: Study, asked: Study, directory: Path) -> Study:
                 "give the same or choose another --out"
             )
 
+
+def _check_starts(
+    record: StudyRecord | None, models: Sequence[str], pretrained: Mapping[str, Pretrained], directory: Path
+) -> None:
+    """Raise StudyError where a model of the study started from other weights, for whichever task."""
+    kept = {model: entry["sha256"] for model, entry in pretrained_of(record).items()}
+    given = {model: one.sha256 for model, one in pretrained.items()}
+    for model in (model for model in models if record and model in record.study.models):
+        if kept.get(model) != given.get(model):
+            before, now = (
+                f"the file with sha256 {digests[model][:12]}" if model in digests else "random numbers"
+                for digests in (kept, given)
+            )
+            raise StudyError(
+                f"{model} in {directory} started from {before}, not from {now}; "
+                "give the same --weights or choose another --out"
+            )
+
+
+def _merge(earlier: Study, asked: Study) -> Study:
+    """The earlier grid grown by what is asked for now."""
+
     def union(name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*getattr(earlier, name), *getattr(asked, name))))
 
     return dataclasses.replace(
         asked,
         tasks=union("tasks"),
-        models=union("models"),
         frameworks=union("frameworks"),
         seeds=max(earlier.seeds, asked.seeds),
         recipes={**earlier.recipes, **asked.recipes},

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 import compare
@@ -21,12 +23,14 @@ from common.config import FRAMEWORKS, NOTICE, Phantom
 from common.data.phantom import write_phantom
 from common.engines import check_framework
 from common.errors import StudyError
+from common.metrics.segmentation import dice_score
 from common.random_numbers import generator
-from common.results import RunRecord, StudyRecord, read_study
+from common.results import RunRecord, StudyRecord, read_study, unpack_masks
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ("torch", "keras-tensorflow")
-SMALL = ("--epochs", "1", "--batch-size", "16", "--device", "cpu", "--threads", "1")
+LIGHT = ("--epochs", "1", "--batch-size", "16", "--device", "cpu", "--threads", "1")
+SMALL = ("--tasks", "binary", *LIGHT)  # where the test is not about tasks
 TIMEOUT_SECONDS = 300
 END_SECONDS = 20  # within which an orphaned worker must have gone
 
@@ -169,6 +173,84 @@ def test_a_study_goes_on_where_it_stopped(first: tuple[StudyRecord, str], data: 
     assert one["data"]["split_sha256"] == other["data"]["split_sha256"]
 
 
+# --- three tasks --------------------------------------------------------------------------------------------------
+
+PAIRS = [("binary", "cnn"), ("subtype", "densenet121"), ("segmentation", "unet")]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyRecord, str]:
+    """A study of three tasks on drawn patients with painted overlays, made by two commands; what the second printed."""
+    folder = tmp_path_factory.mktemp("tasks")
+    write_phantom(folder / "heads", Phantom(patients=12, slices_max=9, image_size=64), "strokes")
+    asked = ("--data", folder / "heads", "--seeds", 1, "--workers", 2, *LIGHT, "--out", folder / "study")
+    answer = run("study", *asked, "--tasks", "subtype", "--models", "densenet121")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    answer = run("study", *asked, "--models", "cnn", "unet", "--tasks", "binary", "segmentation")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stderr == ""
+    return read_study(folder / "study"), answer.stdout
+
+
+def test_every_task_is_trained_on_one_split(tasks: tuple[StudyRecord, str]) -> None:
+    record, _ = tasks
+    assert record.study.pairs == PAIRS
+    found = {(one.run.task, one.run.model, one.run.framework) for one in record.complete}
+    assert found == {(*pair, framework) for pair in PAIRS for framework in BOTH}
+    split, audit = record.split(), record.audit()
+    assert split.groupby("id")["split"].nunique().max() == 1
+    assert set(split["task"]) == {task for task, _ in PAIRS}
+    assert audit["patients_from"] == {"table": audit["used"]}
+    strokes = audit["labels"]["bleeding"] + audit["labels"]["ischemia"]
+    assert audit["masks"] == {"none": audit["labels"]["normal"], "overlay": strokes}
+
+
+@pytest.mark.parametrize(("task", "model"), PAIRS)
+def test_both_frameworks_received_the_same_of_every_task(
+    tasks: tuple[StudyRecord, str], task: str, model: str
+) -> None:
+    one, other = (found for found in tasks[0].complete if found.run.task == task)
+    for name in ("batches", "data", "spec", "recipe", "phases", "pretrained"):
+        assert one.document[name] == other.document[name], name
+    for name in ("initial_sha256", "parameters"):
+        assert one.document["weights"][name] == other.document["weights"][name]
+    assert one.document["weights"]["final_sha256"] != other.document["weights"]["final_sha256"]
+    if task == "segmentation":
+        left, right = one.mask_predictions(), other.mask_predictions()
+        np.testing.assert_array_equal(left.y_true, right.y_true)
+        assert unpack_masks(left.y_true, 96).any()
+    np.testing.assert_array_equal(history_of(one), history_of(other))
+
+
+def history_of(record: RunRecord) -> np.ndarray:
+    """Steps and rates, which the schedule decides."""
+    return record.history()[["epoch", "step", "learning_rate"]].to_numpy()
+
+
+def test_the_report_has_every_task_and_the_two_stages(tasks: tuple[StudyRecord, str]) -> None:
+    record, printed = tasks
+    summary = json.loads((record.directory / "summary.json").read_text(encoding="utf-8"))
+    primary = {"binary": "auroc_score", "subtype": "auroc_score", "segmentation": "dice_score"}
+    for task, model in PAIRS:
+        assert {f"aligned/{task}/{model}/{name}/{primary[task]}" for name in BOTH} <= summary.keys()
+    for found in record.complete:
+        if found.run.task == "segmentation":
+            test = found.mask_predictions().of("test")
+            masks = zip(unpack_masks(test.y_true, 96), unpack_masks(test.y_pred, 96), strict=True)
+            dice = [dice_score(*pair) for pair in masks if pair[0].any()]
+            shown = summary[f"aligned/segmentation/unet/{found.run.framework}/dice_score"]
+            assert shown["mean"] == pytest.approx(np.mean(dice))
+    cascade = pd.read_csv(record.directory / "tables" / "cascade.csv")
+    assert set(cascade["gate_task"]) == {"subtype"}
+    assert {"torch", "keras-tensorflow"} <= set(cascade["framework"])
+    assert "aligned/cascade/densenet121-unet/torch/gated_dice_score" in summary
+    for name in ("report.html", "report.md"):
+        text = (record.directory / name).read_text(encoding="utf-8")
+        assert all(words in text for words in ("DenseNet-121", "U-Net", "Dice", NOTICE)), name
+    assert "Two stages: DenseNet-121, then U-Net" in printed
+    assert partial_files(record.directory) == []
+
+
 # --- kill ---------------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +364,7 @@ def two_images(folder: Path) -> None:
 
 
 def nothing_readable(folder: Path) -> None:
-    for patient in range(4):
+    for patient in range(6):
         path = folder / ("Stroke" if patient % 2 else "Normal") / f"{patient} (1).jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"no picture")
@@ -299,10 +381,9 @@ def a_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "fragments"),
     [
-        (empty, ["given"]),
         (one_class, ["given lacks a class", "Normal/ is missing"]),
-        (two_images, ["patient"]),
-        (nothing_readable, ["none of the 4 pictures can be read"]),
+        (two_images, ["only one patient has images of 'normal'", "leave it out of --tasks"]),
+        (nothing_readable, ["none of the 6 pictures can be read"]),
         (missing, ["given", "does not exist"]),
         (a_file, ["given"]),
     ],
@@ -318,15 +399,23 @@ def test_bad_data_are_refused(
     assert not (tmp_path / "out" / "study.json").exists()
 
 
+def nothing_known(folder: Path) -> None:
+    write_slices(folder, [f"scans/{number}.png" for number in range(8)])
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"), [(nothing_known, " fits no known layout."), (empty, " is empty; expected: ")]
+)
 def test_an_unknown_layout_is_shown_beside_the_known_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None], fault: str
 ) -> None:
-    write_slices(tmp_path / "given", [f"scans/{number}.png" for number in range(8)])
+    make(tmp_path / "given")
     assert compare.main(["--data", str(tmp_path / "given"), *SMALL, "--out", str(tmp_path / "out")]) == 2
-    first, *rest = capsys.readouterr().err.splitlines()
-    assert first == f"compare.py: {tmp_path / 'given'} fits no known layout."
-    assert any("scans" in line for line in rest)  # what was found
-    assert any("Normal/ and Stroke/" in line for line in rest)  # what was expected
+    said = capsys.readouterr().err
+    assert said.startswith("compare.py: ")
+    assert f"{tmp_path / 'given'}{fault}" in said.splitlines()[0]
+    assert ("scans" in said) == (make is nothing_known)  # what was found
+    assert "Normal/ and Stroke/" in said  # what was expected
     assert not (tmp_path / "out" / "study.json").exists()
 
 
@@ -425,7 +514,5 @@ def test_a_disk_that_fills_up_in_training_fails_the_run_with_its_reason(
     answer = run("--data", data, *options, prefix=prefix)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     assert answer.stderr == ""
-    (line,) = [
-        line for line in answer.stdout.splitlines() if line.startswith("failed: torch, seed 0, fold 0: ")
-    ]
+    (line,) = [line for line in answer.stdout.splitlines() if "binary cnn torch seed 0 fold 0 failed" in line]
     assert "No space left on device" in line

@@ -1,17 +1,20 @@
 """One stack's command line, in one process with a NumPy framework: what it judges, and what it refuses to judge."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import TinyFramework, make_study, tiny_world, write_pictures
+from tiny import TinyFramework, make_study, tiny_world, write_pictures, write_strokes
 
 from common import cli
-from common.config import Run, Study
-from common.results import read_run, run_directory
+from common.config import NOTICE, TASKS, Run, Study
+from common.results import read_run, read_study, run_directory
 from common.run import execute
 from common.study import hold, prepare_study
 from common.weights import read_checkpoint, save_checkpoint
@@ -160,16 +163,201 @@ def test_pictures_that_cannot_be_read_are_left_out_and_none_at_all_is_refused(
     assert "none of the 24 pictures can be read; the first: Normal/0 (0).png is no" in capsys.readouterr().err
 
 
+# --- other tasks --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strokes(tmp_path: Path) -> Path:
+    return write_strokes(tmp_path / "strokes")
+
+
+@pytest.fixture
+def trained(strokes: Path, tmp_path: Path) -> Path:
+    """A study with a finished run of each task."""
+    study = make_study(strokes, frameworks=("tiny-a",), tasks=tuple(TASKS), seeds=1)
+    faster = {
+        key: dataclasses.replace(recipe, epochs=12, learning_rate=4.0)
+        for key, recipe in study.recipes.items()
+    }
+    prepare_study(dataclasses.replace(study, recipes=faster), tmp_path / "trained")
+    for run in study.runs():
+        execute(TinyFramework(), tmp_path / "trained", run, 1, lambda event: None)
+    return tmp_path / "trained"
+
+
+def checkpoint_of(trained: Path, task: str) -> Path:
+    (path,) = (trained / "runs" / task).rglob("model.safetensors")
+    return path
+
+
+def test_a_classifier_of_three_is_judged_by_class(
+    trained: Path, strokes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("evaluate", checkpoint_of(trained, "subtype"))
+    assert call(*asked, "--study", trained, "--out", tmp_path / "scores.csv") == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*TASKS["subtype"].classes, "macro", NOTICE))
+    (record,) = (one for one in read_study(trained).complete if one.run.task == "subtype")
+    test = record.predictions().of("test")
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    assert rows["id"].tolist() == test.sample_id.tolist()
+    scores = rows[[f"y_score_{name}" for name in TASKS["subtype"].classes]]
+    np.testing.assert_allclose(scores, test.y_score, rtol=0, atol=1e-6)
+    assert call(*asked, "--data", strokes) == 0
+    assert "30 slices" in capsys.readouterr().out
+
+
+def test_a_segmenter_is_judged_by_slice(
+    trained: Path, strokes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("evaluate", checkpoint_of(trained, "segmentation"))
+    assert call(*asked, "--study", trained, "--out", tmp_path / "scores.csv") == 0
+    assert "Dice" in capsys.readouterr().out
+    (record,) = (one for one in read_study(trained).complete if one.run.task == "segmentation")
+    test = record.mask_predictions().of("test")
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    for name in ("tp", "fp", "fn", "tn"):
+        assert rows[name].tolist() == getattr(test, name).tolist()
+    assert call(*asked, "--data", strokes) == 0
+    said = capsys.readouterr().out
+    assert "these are the images of the study" in said
+    counted = [line for line in said.splitlines() if "Slices with" in line]
+    assert [int(line.strip("│ ").split()[-1]) for line in counted] == [20, 10]
+
+
+def test_data_without_masks_are_refused_by_a_segmenter(
+    trained: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(capsys, "evaluate", checkpoint_of(trained, "segmentation"), "--data", data)
+    assert line.endswith("pictures cannot serve the task 'segmentation': no lesion mask is known")
+
+
+# --- predict ------------------------------------------------------------------------------------------------------
+
+
+def read_rows(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What predictions.jsonl says of itself, and its rows."""
+    about, *rows = map(json.loads, (out / "predictions.jsonl").read_text().splitlines())
+    return about, rows
+
+
+def lesion_px(segmenter: Path, picture: str) -> int:
+    """Pixels that the tiny segmenter calls lesion in a picture of its own size: each by its own grey level."""
+    weights, header = read_checkpoint(segmenter)
+    grey = cv2.imread(picture, cv2.IMREAD_GRAYSCALE)
+    assert grey is not None
+    logits = weights["dense.weight"].item() * (grey / 255 - 0.5) / 0.5 + weights["dense.bias"].item()
+    found = int((1 / (1 + np.exp(-logits)) >= header["threshold"]).sum())
+    assert 0 < found < grey.size
+    return found
+
+
+def test_both_stages_of_a_study_answer_for_a_folder(
+    trained: Path, strokes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, pictures = tmp_path / "out", tmp_path / "pictures"
+    for name, source in (("a", "Normal/PNG/10020"), ("b", "Bleeding/PNG/10000"), ("c", "Ischemia/PNG/10010")):
+        pictures.mkdir(exist_ok=True)
+        shutil.copy(strokes / f"{source}.png", pictures / f"{name}.png")
+    assert call("predict", pictures, "--checkpoints", trained, "--out", out) == 0
+    said = capsys.readouterr().out.splitlines()
+    gate, segmenter = checkpoint_of(trained, "subtype"), checkpoint_of(trained, "segmentation")
+    assert said[:3] == [
+        f"subtype: cnn of {gate}, trained on strokes",
+        f"segmentation: unet of {segmenter}, trained on strokes",
+        NOTICE,
+    ]
+    assert said[-1] == f"written: {out}"
+    about, rows = read_rows(out)
+    assert about == {
+        "notice": NOTICE,
+        "framework": "tiny-a",
+        "checkpoints": [str(gate), str(segmenter)],
+    }
+    assert [row["path"] for row in rows] == [str(pictures / f"{name}.png") for name in "abc"]
+    assert [row["label"] for row in rows] == ["normal", "bleeding", "ischemia"]
+    assert [row["segmented"] for row in rows] == [False, True, True]
+    for row, line in zip(rows, said[3:], strict=False):
+        assert line.startswith(f"{row['path']}  {row['label']} {row['probability'][row['label']]:.4f}")
+        assert row["error"] == ""
+    assert [row["lesion_px"] for row in rows] == [
+        None,
+        *(lesion_px(segmenter, row["path"]) for row in rows[1:]),
+    ]
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["000001.png", "000002.png"]
+    assert len(pd.read_csv(out / "predictions.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("tasks", "label", "segmented"),
+    [
+        (["binary"], "stroke", False),
+        (["segmentation"], "", True),
+        (["binary", "segmentation"], "stroke", True),
+    ],
+)
+def test_the_stages_are_those_that_are_given(
+    trained: Path, strokes: Path, tmp_path: Path, tasks: list[str], label: str, segmented: bool
+) -> None:
+    options = [word for task in tasks for word in ("--checkpoint", checkpoint_of(trained, task))]
+    picture = strokes / "Bleeding" / "PNG" / "10000.png"
+    assert call("predict", picture, *options, "--out", tmp_path / "out") == 0
+    _, (row,) = read_rows(tmp_path / "out")
+    assert (row["label"], row["segmented"]) == (label, segmented)
+    assert len(row["probability"]) == (2 if label else 0)
+
+
+def test_a_picture_that_cannot_be_read_is_answered_with_1(
+    trained: Path, strokes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are answered; only the exit code tells a script."""
+    sound, broken = strokes / "Bleeding" / "PNG" / "10000.png", tmp_path / "broken.png"
+    broken.write_text("no picture")
+    asked = ("predict", broken, sound, tmp_path / "missing.png", "--checkpoints", trained)
+    assert call(*asked, "--out", tmp_path / "out") == 1
+    _, rows = read_rows(tmp_path / "out")
+    assert [bool(row["error"]) for row in rows] == [True, False, True]
+    assert rows[1]["label"] == "bleeding"
+    assert call(*asked) == 1
+    assert "is no" in capsys.readouterr().out
+
+
+def test_predictions_are_refused_in_one_sentence(
+    trained: Path, strokes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = strokes / "Bleeding" / "PNG" / "10000.png"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cases = {
+        "holds no model.safetensors": (picture, "--checkpoints", empty),
+        "does not exist; give a model.safetensors": (picture, "--checkpoints", tmp_path / "no"),
+        "holds no picture": (empty, "--checkpoints", trained),
+    }
+    for said, words in cases.items():
+        assert said in refusal(capsys, "predict", *words)
+    assert call("predict", picture, "--checkpoints", trained, "--out", strokes) == 2
+    assert "is not an empty folder; name a new one, nothing is overwritten" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        call("predict", picture)
+    assert "--checkpoint" in capsys.readouterr().err
+
+
 # --- what is given ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"task": "age"}, "does not describe a model of this project (KeyError('age')"),
-        ({"spec": None}, "does not describe a model of this project"),
+        ({"task": "age"}, "holds the model or task 'age'; this version knows cnn"),
+        ({"task": None}, "does not describe a model of this project (KeyError('task')"),
+        ({"spec": None}, "does not describe a model of this project (KeyError('spec')"),
         ({"spec": {"features": [1], "depth": 3}}, "does not describe a model of this project"),
-        ({"spec": {"name": "resnet", "features": [1]}}, "holds the model 'resnet'; this version knows cnn"),
+        ({"spec": {"name": "cnn", "depth": 3}}, "does not describe a model of this project"),
+        (
+            {"spec": {"name": "resnet", "features": [1]}},
+            "holds the model or task 'resnet'; this version knows",
+        ),
+        ({"threshold": None}, "has no threshold; give a model.safetensors of a finished run"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny import make_study, tiny_world, write_pictures
+from tiny import RECIPE, make_study, tiny_world, write_pictures
 
 from common import config, engines, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
@@ -30,7 +30,7 @@ from common.engines import (
     worker_environment,
 )
 from common.errors import StudyError
-from common.results import read_json, read_run, run_directory
+from common.results import FORMAT, read_json, read_run, run_directory
 from common.study import prepare_study
 
 __all__ = ["tiny_world"]  # a fixture
@@ -39,7 +39,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
 # A worker that imports nothing of the project: fast, and free to misbehave. Its fault is its run's in faults.json.
-FAKE_WORKER = """
+FAKE_WORKER = (
+    f"FORMAT = {FORMAT}"
+    + """
 import json, os, signal, sys, time
 from pathlib import Path
 
@@ -54,7 +56,7 @@ print(json.dumps({"pid": os.getpid()}), flush=True)
 
 def complete():
     run = dict(task=task, model=model, framework=framework, lane=lane, seed=seed, fold=fold)
-    record = {"format": 1, "status": "complete", "reason": None, "run": run}
+    record = {"format": FORMAT, "status": "complete", "reason": None, "run": run}
     (study / "runs" / path / "run.json").write_text(json.dumps(record))
 
 if fault == "killed":
@@ -86,6 +88,7 @@ else:
     print(json.dumps({"steps": 1, "of": 2}), flush=True)
     complete()
 """
+)
 
 
 def write_worker(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +97,11 @@ def write_worker(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyP
     (folder / f"{name}.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(HERE)]))
     monkeypatch.setattr(engines, "module_of", lambda framework: name)
+
+
+def grid_of(seeds: int) -> Study:
+    """One run a seed."""
+    return Study(frameworks=("torch",), seeds=seeds, recipes={"binary/cnn": RECIPE})
 
 
 class Scene:
@@ -106,7 +114,7 @@ class Scene:
 
     def run(self, faults: dict[int, str], runs: int, workers: int = 1, threads: int = 1) -> list[Run]:
         (self.directory / "faults.json").write_text(json.dumps(faults))
-        study = Study(frameworks=("torch",), seeds=runs, workers=workers, threads=threads, device="cpu")
+        study = dataclasses.replace(grid_of(runs), workers=workers, threads=threads, device="cpu")
         run_locally(self.directory, study, study.runs(), self._take)
         return study.runs()
 
@@ -384,7 +392,7 @@ def test_what_a_library_prints_goes_to_the_log(scene: Scene) -> None:
 
 
 def test_a_damaged_record_is_run_again_and_a_finished_one_of_another_kind_is_kept(scene: Scene) -> None:
-    damaged, other, last = Study(frameworks=("torch",), seeds=3).runs()
+    damaged, other, last = grid_of(3).runs()
     for run, text in ((damaged, "{"), (other, '{"format": 9, "status": "complete"}')):
         run_directory(scene.directory, run).mkdir(parents=True)
         (run_directory(scene.directory, run) / "run.json").write_text(text)
@@ -405,7 +413,7 @@ def test_a_folder_that_can_no_longer_be_written_is_named(
     monkeypatch.setattr(engines, "record_failure", fail)
     with pytest.raises(StudyError, match="cannot go on: No space left on device; what is finished is kept"):
         scene.run({1: "exits"}, runs=3)
-    study = Study(frameworks=("torch",), seeds=3)
+    study = grid_of(3)
     assert scene.status(study.runs()[0]) == ("complete", None)
     assert read_run(scene.directory, study.runs()[2]) is None  # never begun
 
@@ -426,7 +434,7 @@ def test_an_interrupt_ends_the_workers_and_leaves_no_record_of_them(scene: Scene
     assert time.monotonic() - began < 30  # not the 60 s that they sleep
     assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
-    runs = Study(frameworks=("torch",), seeds=5).runs()
+    runs = grid_of(5).runs()
     assert scene.status(runs[0]) == ("complete", None)
     assert [read_run(scene.directory, run) for run in runs[1:]] == [None] * 4
     assert {run.seed for run, event in scene.events if "started" in event} == {0, 1, 2}

@@ -75,6 +75,19 @@ def test_a_loop_that_runs_out_times_every_step(clock_time: FakeTime) -> None:
     assert clock.steady_quantile_seconds(1.0) == 4
 
 
+def test_the_first_step_of_a_further_optimizer_is_cold_too(clock_time: FakeTime) -> None:
+    synchronised: list[float] = []
+    clock = StepClock(lambda: synchronised.append(clock_time.now))
+    clock.expect_cold_step()  # said before the first step too: it is cold anyway
+    for phase in ([9.0, 1.0, 2.0], [7.0, 4.0]):
+        clock.expect_cold_step()
+        for seconds in clock.watch(phase):
+            clock_time.now += seconds
+    assert clock.first_step_seconds == 16
+    assert clock.steady_step_seconds == [1, 2, 4]
+    assert synchronised == [109, 119]
+
+
 def test_one_step_has_no_steady_state(clock_time: FakeTime) -> None:
     clock = StepClock(lambda: None)
     list(clock.watch([1]))

@@ -9,19 +9,47 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny import RECIPE, SPEC, Model, TinyFramework, hash_batches, make_study, tiny_world, write_pictures
+from safetensors.numpy import save_file
+from tiny import (
+    MASK_RECIPE,
+    MASK_SPEC,
+    RECIPE,
+    SPEC,
+    SUBTYPE_RECIPE,
+    SUBTYPE_SPEC,
+    Model,
+    TinyFramework,
+    hash_batches,
+    make_mask,
+    make_study,
+    tiny_world,
+    write_pictures,
+    write_strokes,
+)
 
 from common import config
 from common import run as run_module
-from common.config import TASKS, Run
-from common.data.batches import Witness, evaluation_batches, training_batches, weigh_classes
+from common.config import TASKS, Run, Study
+from common.data.batches import Part, Witness, evaluation_batches, training_batches, weigh_classes
 from common.errors import StudyError
+from common.fitting import Fit, fit_model, judge
 from common.framework import Batch
-from common.losses import binary_cross_entropy, sigmoid
+from common.losses import binary_cross_entropy, dice_cross_entropy, sigmoid
 from common.measure import StepClock
+from common.metrics import segmentation
 from common.metrics.classification import auroc_score, choose_threshold
-from common.results import HISTORY_COLUMNS, read_run, read_study, run_directory
-from common.run import Fit, RunData, clear_unfinished, execute, fit_model, load_data, record_failure
+from common.prediction import choose_mask_threshold, predict_masks
+from common.results import (
+    HISTORY_COLUMNS,
+    read_json,
+    read_run,
+    read_study,
+    run_directory,
+    unpack_masks,
+    write_csv,
+    write_json,
+)
+from common.run import RunData, clear_unfinished, execute, load_data, record_failure
 from common.schedule import learning_rate
 from common.study import prepare_study
 from common.weights import initial_weights, read_checkpoint, weights_digest
@@ -67,6 +95,13 @@ def document_of(directory: Path, run: Run) -> dict[str, Any]:
     return dict(record.document)
 
 
+def logits_of(framework: TinyFramework, model: Model, part: Part) -> NDArray[np.float64]:
+    """Of a part's samples, predicted in batches that do not fit it."""
+    return np.concatenate(list(framework.predict_logits(model, evaluation_batches(part, 3, SPEC))))[
+        : len(part)
+    ]
+
+
 # --- a whole run --------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +114,7 @@ def test_a_run_leaves_its_files_and_a_true_record(directory: Path) -> None:
     document = document_of(directory, A1)
     assert document["status"] == "complete"
     assert document["recipe"] == config.to_json(RECIPE)
-    assert document["spec"] == config.to_json(SPEC) | {"features": list(SPEC.features)}
+    assert config.model_spec_from_json(document["spec"]) == SPEC
     assert document["environment"].items() >= framework.environment().items()
     assert (document["device"], document["threads"], document["precision"]) == ("cpu", 1, "float32")
     (settings,) = framework.settings
@@ -138,8 +173,9 @@ def test_predictions_are_those_of_the_saved_weights_on_val_and_test(
     model = framework.build(SPEC)
     framework.write_weights(model, weights)
     data = load_data(study, A, TASKS["binary"], SPEC, RECIPE)
-    for name, part in (("val", data.val), ("test", data.test)):
-        logits = framework.predict_logits(model, evaluation_batches(part, 3, SPEC))[: len(part), 0]
+    assert list(data.judged) == ["val", "test"]
+    for name, part in data.judged.items():
+        logits = logits_of(framework, model, part)[:, 0]
         assert len(part) % RECIPE.batch_size  # so that the last batch is padded
         np.testing.assert_allclose(predictions.of(name).y_score, sigmoid(logits), rtol=1e-6)
 
@@ -152,7 +188,7 @@ def test_predictions_are_those_of_the_saved_weights_on_val_and_test(
 def test_training_starts_from_the_weights_of_the_seed(directory: Path) -> None:
     carry_through(directory, A)
     document = document_of(directory, A)
-    start = initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, seed=0)
+    start = initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, SPEC, seed=0)
     assert document["weights"]["initial_sha256"] == weights_digest(start)
     assert document["weights"]["final_sha256"] != weights_digest(start)
 
@@ -183,7 +219,7 @@ def test_frameworks_get_the_same_bytes_and_seeds_get_others(directory: Path) -> 
 def test_every_part_is_weighed_by_the_classes_of_the_training_part(directory: Path) -> None:
     data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
     weights = weigh_classes(data.train.labels, 2, "balanced")
-    for part in (data.train, data.val, data.test):
+    for part in (data.train, *data.judged.values()):
         np.testing.assert_array_equal(part.weights, weights[part.labels])
 
 
@@ -201,6 +237,139 @@ def test_a_framework_is_handed_every_batch_of_every_epoch_in_order(directory: Pa
     assert seen == [hash_batches(training_batches(data.train, RECIPE, SPEC, 0, epoch)) for epoch in (1, 2)]
 
 
+# --- the other tasks ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strokes(tmp_path: Path, tiny_world: None) -> Path:
+    """A prepared study of three classes with masks, all three tasks."""
+    data = write_strokes(tmp_path / "strokes", patients=24)
+    prepare_study(make_task_study(data), tmp_path / "study")
+    return tmp_path / "study"
+
+
+def make_task_study(data: Path) -> Study:
+    return dataclasses.replace(
+        make_study(data),
+        tasks=("binary", "subtype", "segmentation"),
+        recipes={"binary/cnn": RECIPE, "subtype/cnn": SUBTYPE_RECIPE, "segmentation/unet": MASK_RECIPE},
+        specs={"binary/cnn": SPEC, "subtype/cnn": SUBTYPE_SPEC, "segmentation/unet": MASK_SPEC},
+    )
+
+
+def test_three_classes_are_scored_without_a_threshold(strokes: Path) -> None:
+    run = Run("subtype", "cnn", "tiny-a", "aligned", 0, 0)
+    carry_through(strokes, run)
+    record = read_run(strokes, run)
+    assert record is not None
+    predictions = record.predictions()
+    assert predictions.y_score.shape == (len(predictions.y_true), 3)
+    np.testing.assert_allclose(predictions.y_score.sum(axis=1), 1)
+    assert record.document["threshold"] == {"value": None, "rule": "largest"}
+    assert record.document["phases"] == [{"trainable": "all", "epochs": 2, "batch_norm": "training"}]
+    assert record.document["pretrained"] is None
+    labels = read_study(strokes).samples().set_index("id")["label"]
+    names = np.array(TASKS["subtype"].classes)[predictions.y_true]
+    assert names.tolist() == [labels[name] for name in predictions.sample_id]
+
+
+def test_masks_are_saved_with_what_is_counted_on_them(strokes: Path) -> None:
+    run = Run("segmentation", "unet", "tiny-a", "aligned", 0, 0)
+    carry_through(strokes, run)
+    record = read_run(strokes, run)
+    assert record is not None
+    found = record.mask_predictions()
+    assert set(found.split) == {"val", "test"}
+    assert set(found.size) == {16}
+    y_true, y_pred = unpack_masks(found.y_true, 16), unpack_masks(found.y_pred, 16)
+    labels = read_study(strokes).samples().set_index("id")["label"]
+    for mask, name in zip(y_true, found.sample_id, strict=True):
+        np.testing.assert_array_equal(mask, make_mask(labels[name]))
+    counts = segmentation.count_pixels(y_true, y_pred)
+    for name in ("tp", "fp", "fn", "tn"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(counts, name))
+    assert np.isnan(found.pixel_mm).all()
+    assert (y_pred.any(axis=(1, 2)) == (found.y_score >= record.document["threshold"]["value"])).all()
+    assert record.document["threshold"]["value"] in config.MASK_THRESHOLDS
+    assert record.document["threshold"]["rule"] == "pooled_dice"
+
+
+def test_the_mask_threshold_is_the_best_on_validation(strokes: Path) -> None:
+    run = Run("segmentation", "unet", "tiny-a", "aligned", 0, 0)
+    study = read_study(strokes)
+    data = load_data(study, run, TASKS["segmentation"], MASK_SPEC, MASK_RECIPE)
+    framework, val = TinyFramework(), data.judged["val"]
+    model: Model = {"dense.weight": np.full((1, 1, 1, 1), 4.0), "dense.bias": np.array([0.3])}
+    chosen = choose_mask_threshold(framework, model, val, 3, MASK_SPEC)
+    dice = {}
+    for threshold in config.MASK_THRESHOLDS:
+        part = predict_masks(framework, model, {"val": val}, 3, MASK_SPEC, threshold)
+        dice[threshold] = 2 * part.tp.sum() / (2 * part.tp + part.fp + part.fn).sum()
+    assert len(set(dice.values())) > 1
+    assert dice[chosen] == max(dice.values())
+
+
+def test_the_validation_loss_of_a_segmenter_is_that_of_the_whole_part(strokes: Path) -> None:
+    run = Run("segmentation", "unet", "tiny-a", "aligned", 0, 0)
+    val = load_data(read_study(strokes), run, TASKS["segmentation"], MASK_SPEC, MASK_RECIPE).judged["val"]
+    framework = TinyFramework()
+    model: Model = {"dense.weight": np.full((1, 1, 1, 1), 4.0), "dense.bias": np.array([-0.3])}
+    batches = list(evaluation_batches(val, 3, MASK_SPEC))
+    logits = np.concatenate(list(framework.predict_logits(model, batches)))[: len(val)]
+    targets = np.concatenate([batch.targets for batch in batches])[: len(val)]
+    loss, score = judge(framework, model, val, MASK_SPEC, dataclasses.replace(MASK_RECIPE, batch_size=3))
+    assert loss == pytest.approx(
+        dice_cross_entropy(logits, targets, val.weights, MASK_RECIPE.dice_smooth), rel=1e-9
+    )
+    each = [
+        segmentation.dice_score(mask[..., 0] > 0.5, logit[..., 0] >= 0)
+        for mask, logit in zip(targets, logits, strict=True)
+        if mask.any()
+    ]
+    assert score == pytest.approx(np.mean(each))
+
+
+def test_external_samples_are_judged_and_never_trained_on(directory: Path) -> None:
+    study = read_study(directory)
+    table = study.split()
+    moved = table.loc[table["split"] == "test", "id"].iloc[:3].tolist()
+    table.loc[table["id"].isin(moved), "split"] = "external"
+    write_csv(directory / "data" / "split.csv", table)
+    carry_through(directory, A)
+    record = read_run(directory, A)
+    assert record is not None
+    assert sorted(record.predictions().of("external").sample_id) == sorted(moved)
+    assert not set(moved) & set(record.predictions().of("test").sample_id)
+
+
+def test_a_transferred_run_starts_from_the_file_with_its_head_alone(directory: Path) -> None:
+    """Everything but the last layer comes from the file; here there is only the last layer, so nothing does."""
+    document = read_json(directory / "study.json")
+    save_file({"classifier.weight": np.ones((5, 5), np.float32)}, directory / "data" / "weights.safetensors")
+    spec = dataclasses.replace(SPEC, head="dense")
+    recipe = dataclasses.replace(RECIPE, head_epochs=1)
+    document["study"]["specs"]["binary/cnn"] = config.to_json(spec)
+    document["study"]["recipes"]["binary/cnn"] = config.to_json(recipe)
+    document["pretrained"] = {
+        "cnn": {"path": "data/weights.safetensors", "source": "a file", "sha256": "abc"}
+    }
+    write_json(directory / "study.json", document)
+    framework = TinyFramework()
+    with pytest.raises(StudyError, match=r"classifier\.weight"):  # a file of another model
+        carry_through(directory, A, framework)
+    save_file({"dense.weight": np.ones((1000, 5), np.float32)}, directory / "data" / "weights.safetensors")
+    carry_through(directory, A, framework)
+    found = document_of(directory, A)
+    assert found["pretrained"] == {"source": "a file", "sha256": "abc"}
+    assert [phase["trainable"] for phase in found["phases"]] == ["head", "all"]
+    assert [phase["batch_norm"] for phase in found["phases"]] == ["evaluation", "training"]
+    assert framework.trainable[-2:] == ["head", "all"]
+    record = read_run(directory, A)
+    assert record is not None
+    rates = record.history()["learning_rate"]
+    assert rates[0] == pytest.approx(rates[1])  # each phase has a schedule of its own
+
+
 # --- which epoch is kept ------------------------------------------------------------------------------------------
 
 
@@ -208,11 +377,12 @@ def fit(directory: Path, framework: TinyFramework, **changes: float) -> tuple[Fi
     """Train run A under a changed recipe."""
     data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
     model = framework.build(SPEC)
-    framework.write_weights(model, initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, 0))
+    framework.write_weights(model, initial_weights({"dense.weight": (1, 16), "dense.bias": (1,)}, SPEC, 0))
     recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
     clock = StepClock(framework.synchronise)
+    val = data.judged["val"]
     found = fit_model(
-        framework, model, data, TASKS["binary"], SPEC, recipe, 0, clock, Witness(), lambda event: None
+        framework, model, data.train, val, SPEC, recipe, 0, clock, Witness(), lambda event: None
     )
     return found, data, model
 
@@ -224,9 +394,10 @@ def test_the_weights_of_the_best_epoch_are_kept(directory: Path) -> None:
     assert found.epoch == 1
     assert losses[0] < min(losses[1], losses[2])
     framework.write_weights(model, found.weights)
-    logits = framework.predict_logits(model, evaluation_batches(data.val, 4, SPEC))[: len(data.val), 0]
-    expected = binary_cross_entropy(logits, data.val.labels.astype(np.float64), data.val.weights)
-    assert len(set(data.val.weights)) == 2
+    val = data.judged["val"]
+    logits, targets = logits_of(framework, model, val), val.labels[:, None].astype(np.float64)
+    expected = binary_cross_entropy(logits, targets, val.weights)
+    assert len(set(val.weights)) == 2
     assert losses[0] == pytest.approx(expected, rel=1e-6)
     assert found.val_loss == losses[0]
 
@@ -234,9 +405,9 @@ def test_the_weights_of_the_best_epoch_are_kept(directory: Path) -> None:
 def test_labels_and_pixels_belong_together(directory: Path) -> None:
     """The tiny strokes are easy: training on them tells new patients apart."""
     found, data, model = fit(directory, TinyFramework(), epochs=30, learning_rate=2.0)
-    logits = TinyFramework().predict_logits(model, evaluation_batches(data.test, 4, SPEC))
+    test = data.judged["test"]
     assert found.history["val_score"].iloc[-1] == 1
-    assert auroc_score(data.test.labels, logits[: len(data.test), 0]) == 1
+    assert auroc_score(test.labels, logits_of(TinyFramework(), model, test)[:, 0]) == 1
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------

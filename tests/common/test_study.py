@@ -19,6 +19,7 @@ from common import config, engines
 from common import study as study_module
 from common.config import Augmentation, Phantom, Run, Study
 from common.data import cache as cache_module
+from common.data import decoding
 from common.data.samples import samples_digest
 from common.errors import StudyError
 from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
@@ -110,7 +111,7 @@ def test_preparing_twice_changes_nothing(
     def refuse(path: str) -> np.ndarray:
         raise AssertionError(f"{path} was decoded again")
 
-    monkeypatch.setattr(cache_module, "read_slice", refuse)
+    monkeypatch.setattr(decoding, "read_slice", refuse)
     monkeypatch.setattr(study_module, "utc_now", lambda: "2030-01-01T00:00:00+00:00")
     second = prepare_study(study, directory)
     assert {
@@ -129,8 +130,9 @@ def test_what_is_prepared_is_what_the_runs_need(data: Path, directory: Path) -> 
     assert len(samples) == 24
     assert split["id"].tolist() == samples["id"].tolist()
     assert set(split["split"]) == {"train", "val", "test"}
-    joined = samples.merge(split, on="id")
-    assert (joined.groupby("patient")["split"].nunique() == 1).all()
+    assert set(split["task"]) == {"binary"}
+    patient = samples.set_index("id")["patient"]
+    assert split["split"].groupby(split["id"].map(patient)).nunique().max() == 1
     assert all((directory / path).is_file() and not Path(path).is_absolute() for path in samples["path"])
     audit = record.audit()
     assert (audit["found"], audit["used"], audit["patients"]) == (24, 24, 12)
@@ -231,7 +233,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
         ("split_seed", 1),
         ("precision", "float64"),
         ("device", "cuda"),
-        ("specs", {"cnn": dataclasses.replace(SPEC, hidden=7)}),
+        ("specs", {"binary/cnn": dataclasses.replace(SPEC, hidden=7)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, epochs=3)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, augmentation=Augmentation(contrast=0.2))}),
         ("data", ("elsewhere",)),

@@ -1,0 +1,160 @@
+"""Training one model: phases, epochs, the validation after each, and the epoch that is kept.
+
+Everything that could make two frameworks differ by choice is fixed here: which samples in which order, the rate of
+each step, what is judged and when.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common import measure
+from common.config import ModelSpec, Recipe
+from common.data import batches as stream
+from common.data.batches import Part
+from common.errors import StudyError
+from common.framework import Array, Batch, Framework, Model
+from common.losses import MeanLoss, sigmoid
+from common.metrics import classification, segmentation
+from common.prediction import predict_batches, probabilities_of
+from common.results import HISTORY_COLUMNS
+from common.schedule import Phase, choose_epoch, learning_rate, phases
+
+# Receives progress: {"steps": done, "of": total} now and then, and one dict an epoch.
+Emit = Callable[[dict[str, Any]], object]
+PROGRESS_SECONDS = 0.25  # at most one step message in this time
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training left behind."""
+
+    history: pd.DataFrame  # HISTORY_COLUMNS
+    weights: dict[str, Array]  # of the chosen epoch
+    epoch: int  # chosen, from 1
+    val_loss: float
+    train_seconds: float
+    evaluate_seconds: float
+
+
+def fit_model(
+    framework: Framework,
+    model: Model,
+    train: Part,
+    val: Part,
+    spec: ModelSpec,
+    recipe: Recipe,
+    seed: int,
+    clock: measure.StepClock,
+    witness: stream.Witness,
+    emit: Emit,
+) -> Fit:
+    """Train for the recipe's epochs, judging each on the validation part, and keep the chosen epoch's weights.
+
+    Raises StudyError where training diverges.
+    """
+    steps = stream.steps_per_epoch(train, recipe)
+    rows: list[dict[str, float]] = []
+    kept: dict[str, Array] = {}
+    train_seconds = evaluate_seconds = 0.0
+    for epoch, phase, trainer in _epochs(framework, model, recipe, clock):
+        done = (epoch - phase.start) * steps
+        rates = [learning_rate(step, phase.epochs * steps, recipe) for step in range(done, done + steps)]
+        waited, began = clock.wait_seconds, time.perf_counter()
+        batches = witness.watch(stream.training_batches(train, recipe, spec, seed, epoch))
+        pairs = zip(batches, rates, strict=True)
+        reported = report_steps(pairs, (epoch - 1) * steps, recipe.epochs * steps, emit)
+        losses = framework.train_epoch(trainer, clock.watch(reported))
+        framework.synchronise()
+        seconds = time.perf_counter() - began
+        if not np.isfinite(losses).all():
+            step = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+            raise StudyError(
+                f"the training loss is {losses[step - 1]} at step {step} of epoch {epoch}; lower the learning rate"
+            )
+        began = time.perf_counter()
+        val_loss, val_score = judge(framework, model, val, spec, recipe)
+        if not np.isfinite(val_loss):  # the epoch's last step may overflow after its loss was taken
+            raise StudyError(
+                f"the validation logits after epoch {epoch} are not finite; lower the learning rate"
+            )
+        rows.append(
+            {
+                "epoch": epoch,
+                "step": epoch * steps,
+                "learning_rate": rates[-1],
+                "train_loss": float(losses.mean()),
+                "val_loss": val_loss,
+                "val_score": val_score,
+                "seconds": seconds,
+                "images_per_second": steps * recipe.batch_size / seconds,
+                "wait_seconds": clock.wait_seconds - waited,
+            }
+        )
+        if choose_epoch([row["val_loss"] for row in rows]) == epoch - 1:
+            kept = framework.read_weights(model)
+        train_seconds += seconds
+        evaluate_seconds += time.perf_counter() - began
+        shown = {name: rows[-1][name] for name in ("train_loss", "val_loss", "val_score")}
+        emit({"epoch": epoch, "epochs": recipe.epochs, **shown})
+    best = choose_epoch([row["val_loss"] for row in rows])
+    history = pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
+    return Fit(history, kept, best + 1, rows[best]["val_loss"], train_seconds, evaluate_seconds)
+
+
+def _epochs(
+    framework: Framework, model: Model, recipe: Recipe, clock: measure.StepClock
+) -> Iterator[tuple[int, Phase, Any]]:
+    """Every epoch, from 1, with its phase and the phase's trainer."""
+    for phase in phases(recipe):
+        clock.expect_cold_step()
+        trainer = framework.create_trainer(model, recipe, trainable=phase.trainable)
+        for epoch in range(phase.start, phase.start + phase.epochs):
+            yield epoch, phase, trainer
+
+
+def judge(
+    framework: Framework, model: Model, part: Part, spec: ModelSpec, recipe: Recipe
+) -> tuple[float, float]:
+    """Loss and primary score of a part; the loss is NaN where a logit is not finite.
+
+    For segmentation the score is the mean Dice of the slices with a lesion, at a probability of 0.5: the threshold is
+    chosen when training is over.
+    """
+    loss = MeanLoss(recipe)
+    seen: list[Array] = []
+    for batch, logits in predict_batches(framework, model, part, recipe.batch_size, spec):
+        if not np.isfinite(logits).all():
+            return float("nan"), float("nan")
+        loss.add(logits, batch.targets, batch.weights)
+        present = batch.rows >= 0
+        if part.task.kind == "segmentation":
+            y_true = batch.targets[present, ..., 0] > 0.5
+            counts = segmentation.count_pixels(y_true, sigmoid(logits[present, ..., 0]) >= 0.5)
+            dice = segmentation.scores_from_counts(counts)["dice_score"]
+            seen.append(dice[y_true.any(axis=(1, 2))])
+        else:
+            seen.append(logits[present])
+    if part.task.kind == "segmentation":
+        lesions = np.concatenate(seen)
+        return loss.value(), float(lesions.mean()) if len(lesions) else float("nan")
+    score = getattr(classification, part.task.primary_metric)
+    return loss.value(), float(score(part.labels, probabilities_of(np.concatenate(seen))))
+
+
+def report_steps(
+    pairs: Iterable[tuple[Batch, float]], done: int, total: int, emit: Emit
+) -> Iterator[tuple[Batch, float]]:
+    """The pairs unchanged, telling `emit` now and then how far training is."""
+    last = 0.0
+    for step, pair in enumerate(pairs, start=done):
+        if time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            emit({"steps": step, "of": total})
+        yield pair
