@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from common.config import IDENTITY_VARIABLES
-from common.report.evidence import UNREADABLE, Comparison, Evidence, members
+from common.config import IDENTITY_VARIABLES, TASKS
+from common.report.evidence import UNREADABLE
+from common.report.reading import AnyComparison, Evidence, members
 from common.report.wording import plural
 from common.results import RunRecord
 
@@ -29,7 +30,7 @@ class Check:
 
 
 def study_checks(evidence: Evidence) -> list[Check]:
-    """The split: no patient and no picture on two sides."""
+    """The split: no patient and no picture on two sides, whichever task they are used for."""
     try:
         rows = members(evidence)
     except UNREADABLE as error:
@@ -39,27 +40,43 @@ def study_checks(evidence: Evidence) -> list[Check]:
 
 
 def check_sides(rows: pd.DataFrame, column: str, noun: str) -> Check:
-    """Whether each value of a column stands in one part of each split only; empty values are not known."""
+    """Whether each value of a column stands in one part of each split only, all tasks together: a second stage must not
+    be tested on patients that the first was trained on. Empty values are not known.
+    """
     known = rows[rows[column] != ""]
-    sides = known.groupby(["task", "fold", column])["split"].nunique()
+    sides = known.groupby(["fold", column])["split"].nunique()
     shared = sides[sides > 1]
     if len(shared):
-        return Check(one_side(noun), "fail", f"{plural(len(shared), noun)}, e.g. {short(shared.index[0][2])}")
-    folds = plural(known["fold"].nunique(), "split")
-    return Check(one_side(noun), "pass", f"{plural(known[column].nunique(), noun)}, {folds}")
+        names = shared.index.get_level_values(column)
+        given = ", by the split that the data set gives" if given_so(known, column, set(names)) else ""
+        return Check(
+            one_side(noun), "fail", f"{plural(names.nunique(), noun)}{given}, e.g. {short(str(names[0]))}"
+        )
+    parts = [plural(known[column].nunique(), noun), plural(known["fold"].nunique(), "split")]
+    tasks = len(known["task"].unique())
+    parts += [plural(tasks, "task")] if tasks > 1 else []
+    return Check(one_side(noun), "pass", ", ".join(parts))
+
+
+def given_so(rows: pd.DataFrame, column: str, values: set[object]) -> bool:
+    """Whether the data set's own split already puts one of the values on two sides."""
+    if "given_split" not in rows:
+        return False
+    given = rows[rows[column].isin(values) & (rows["given_split"] != "")]
+    return bool(given.groupby(column)["given_split"].nunique().gt(1).any())
 
 
 def one_side(noun: str) -> str:
     return f"No {noun} on two sides of a split"
 
 
-def comparison_checks(comparison: Comparison) -> list[Check]:
+def comparison_checks(comparison: AnyComparison) -> list[Check]:
     """Equality across the frameworks, run by run: same seed and fold, different framework."""
     between = [across_frameworks(comparison, name, read) for name, read in PROMISES.items()]
     return [*between, *(across_runs(comparison, name, read) for name, read in CONSTANTS.items())]
 
 
-def across_runs(comparison: Comparison, name: str, read: Callable[[RunRecord], object]) -> Check:
+def across_runs(comparison: AnyComparison, name: str, read: Callable[[RunRecord], object]) -> Check:
     """Equality over all runs of a framework: a study that was extended later must not mix two programs."""
     found: dict[str, set[str]] = {}
     for record in comparison.records:
@@ -74,7 +91,7 @@ def across_runs(comparison: Comparison, name: str, read: Callable[[RunRecord], o
     return Check(name, "pass", plural(len(comparison.records), "run"))
 
 
-def across_frameworks(comparison: Comparison, name: str, read: Callable[[RunRecord], object]) -> Check:
+def across_frameworks(comparison: AnyComparison, name: str, read: Callable[[RunRecord], object]) -> Check:
     groups: dict[tuple[int, int], dict[str, str]] = {}
     for record in comparison.records:
         try:
@@ -128,10 +145,10 @@ def field(*path: str) -> Callable[[RunRecord], Any]:
 
 def predicted_samples(record: RunRecord) -> str:
     """Digest of what was predicted: ids, sides and truths, whatever their order."""
-    predictions = record.predictions()
-    rows = pd.DataFrame(
-        {"id": predictions.sample_id, "split": predictions.split, "y_true": predictions.y_true}
-    )
+    masks = TASKS[record.run.task].kind == "segmentation"
+    predictions = record.mask_predictions() if masks else record.predictions()
+    truths = [row.tobytes().hex() for row in predictions.y_true] if masks else predictions.y_true
+    rows = pd.DataFrame({"id": predictions.sample_id, "split": predictions.split, "y_true": truths})
     return hashlib.sha256(rows.sort_values("id").to_csv(index=False).encode()).hexdigest()
 
 
@@ -140,6 +157,12 @@ def schedule(record: RunRecord) -> str:
     history = record.history()
     text = history[["epoch", "step", "learning_rate"]].to_csv(index=False, float_format="%.9g")
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def backbone_start(record: RunRecord) -> str:
+    """Digest of the file that the backbone started from; "random" where there is none."""
+    pretrained = record.document["pretrained"]
+    return "random" if pretrained is None else str(pretrained["sha256"])
 
 
 def process_settings(record: RunRecord) -> str:
@@ -160,10 +183,12 @@ PROMISES: dict[str, Callable[[RunRecord], object]] = {
     "Same decoded pixels": field("data", "cache_sha256"),
     "Same first training batches, byte for byte": field("batches", "sha256"),
     "Same order of images in every epoch": field("batches", "order_sha256"),
+    "Same pretrained file, or none": backbone_start,
     "Same starting weights, byte for byte": field("weights", "initial_sha256"),
     "Same number of parameters": field("weights", "parameters"),
     "Same model specification": field("spec"),
     "Same recipe": field("recipe"),
+    "Same phases of training": field("phases"),
     "Same steps and learning rates in every epoch": schedule,
     "Same samples predicted, same truth": predicted_samples,
     "Same rule for the kept epoch": field("choice", "rule"),

@@ -1,55 +1,67 @@
-"""What the files of a study hold, arranged for comparison: per (lane, task, model), per slice and per patient.
+"""What the classifiers' files hold, arranged for comparison: per (lane, task, model), per slice, per patient, external.
 
 A seed's test predictions are pooled over its folds (every patient is tested in one fold at most). Only a full
-rectangle of seeds and folds is compared, so that every number of a table rests on the same patients.
+rectangle of seeds and folds is compared, so that every number of a table rests on the same patients. An external test
+set is judged by the runs of all folds, so there a seed's value is the mean over its folds' models.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from common import config
 from common.config import FRAMEWORKS
 from common.errors import StudyError
 from common.metrics.classification import choose_threshold, patient_table
-from common.results import Predictions, RunRecord, StudyRecord, read_study
+from common.results import Predictions, RunRecord
 
 NO_THRESHOLD = 0.5  # of a probability, for a run that recorded none
-LEVELS = ("slice", "patient")
+LEVELS = ("slice", "patient", "external")
+PER = {"slice": "per slice", "patient": "per patient", "external": "on the external set"}
+NO_PATIENT_LEVEL = (
+    "Nothing is scored per patient: with more than two classes no rule is agreed on. A patient's slices may show "
+    "several of them, and the mean over mostly normal slices is no probability of any."
+)
 UNREADABLE = (OSError, ValueError, KeyError, StudyError)  # what a missing or damaged file of a study raises
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One framework's test predictions over its seeds, S seeds and N units (slices or patients)."""
+    """One framework's predictions over its seeds: R rows of N units (slices or patients)."""
 
     framework: str
     seeds: tuple[int, ...]
-    y_score: NDArray[np.float64]  # (S, N), or (S, N, C) with C classes
-    y_pred: NDArray[np.int64]  # (S, N), at each run's own threshold
+    y_score: NDArray[np.float64]  # (R, N), or (R, N, C) with C classes
+    y_pred: NDArray[np.int64]  # (R, N), at each run's own threshold
+    models: int = 1  # rows of a seed: one, or one a fold where each fold's model judges all units
+
+    @property
+    def labels(self) -> list[str]:
+        """What each row is, (R,)."""
+        if self.models == 1:
+            return [f"seed {seed}" for seed in self.seeds]
+        return [f"seed {seed}, fold {fold}" for seed in self.seeds for fold in range(self.models)]
 
     def of(self, seeds: Sequence[int]) -> Arm:
         """The arm with these of its seeds."""
-        rows = [self.seeds.index(seed) for seed in seeds]
-        return Arm(self.framework, tuple(seeds), self.y_score[rows], self.y_pred[rows])
+        rows = [self.seeds.index(seed) * self.models + i for seed in seeds for i in range(self.models)]
+        return Arm(self.framework, tuple(seeds), self.y_score[rows], self.y_pred[rows], self.models)
 
 
 @dataclass(frozen=True)
 class Level:
     """The test set in one grain; all arms share its units."""
 
-    name: str  # "slice" | "patient"
+    name: str  # one of LEVELS
     unit: NDArray[np.str_]  # (N,), sample ids or patients
     patient: NDArray[np.str_]  # (N,), the resampling unit
-    y_true: NDArray[np.int64]  # (N,)
+    y_true: NDArray[np.int64]  # (N,), class index
     arms: tuple[Arm, ...]  # in the order of config.FRAMEWORKS
 
     @property
@@ -94,50 +106,18 @@ class Comparison:
         return ordered({record.run.framework for record in self.records})
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """A study read once; every table, figure and sentence of the report is a function of it."""
-
-    record: StudyRecord
-    comparisons: tuple[Comparison, ...]
-    failed: tuple[RunRecord, ...]
-    missing: tuple[config.Run, ...]  # asked for, not on disk
-    audit: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def frameworks(self) -> list[str]:
-        return ordered({framework for one in self.comparisons for framework in one.frameworks})
-
-
 def ordered(frameworks: set[str]) -> list[str]:
     """Frameworks in their fixed order, so that colours and signs of differences never depend on a study."""
     return sorted(frameworks, key=lambda name: (FRAMEWORKS.index(name) if name in FRAMEWORKS else 99, name))
 
 
-def read_evidence(directory: Path) -> Evidence:
-    """Read a study's files. Raises StudyError where there is no study; what else is missing, the report tells."""
-    record = read_study(directory)
-    keys = sorted({(one.run.lane, one.run.task, one.run.model) for one in record.runs})
-    found = {one.run for one in record.runs}
-    try:
-        audit = record.audit()
-    except StudyError:
-        audit = {}
-    return Evidence(
-        record,
-        tuple(compare(lane, task, model, record.complete) for lane, task, model in keys),
-        tuple(one for one in record.runs if not one.complete),
-        tuple(run for run in record.study.runs() if run not in found),
-        audit,
-    )
-
-
 def compare(lane: str, task: str, model: str, complete: Sequence[RunRecord]) -> Comparison:
-    """The comparison of one (lane, task, model) from its complete runs."""
+    """The comparison of one (lane, task, model) of classifiers from its complete runs."""
     records = tuple(
         one for one in complete if (one.run.lane, one.run.task, one.run.model) == (lane, task, model)
     )
-    predictions, notes = read_predictions(records)
+    settings = task_of(task)
+    predictions, notes = read_predictions(records, len(settings.classes))
     grid: dict[tuple[str, int], set[int]] = {}  # (framework, seed) -> folds
     for framework, seed, fold in predictions:
         grid.setdefault((framework, seed), set()).add(fold)
@@ -149,18 +129,10 @@ def compare(lane: str, task: str, model: str, complete: Sequence[RunRecord]) -> 
         else:
             lacking = ", ".join(str(fold) for fold in sorted(set(folds) - have))
             notes.append(f"{framework}, seed {seed} is not scored: fold {lacking} is missing.")
-    levels = []
-    for name in LEVELS:
-        level = pool(
-            name, predictions, {key: seeds[key] for key in ordered(set(seeds))}, folds, records, notes
-        )
-        if level is not None:
-            levels.append(level)
-    settings = config.TASKS.get(task)
-    if settings is None:
-        raise StudyError(
-            f"the study's task {task!r} is none of {list(config.TASKS)}; it is from another version"
-        )
+    seeds = {framework: seeds[framework] for framework in ordered(set(seeds))}
+    levels = [pool(name, predictions, seeds, folds, records, notes) for name in LEVELS]
+    if len(settings.classes) > 2 and predictions:
+        notes.append(NO_PATIENT_LEVEL)
     return Comparison(
         lane,
         task,
@@ -168,14 +140,23 @@ def compare(lane: str, task: str, model: str, complete: Sequence[RunRecord]) -> 
         settings.classes,
         settings.primary_metric,
         folds,
-        tuple(levels),
+        tuple(level for level in levels if level is not None),
         records,
         tuple(notes),
     )
 
 
+def task_of(name: str) -> config.Task:
+    """The task of a study's file. Raises StudyError for one that this version does not know."""
+    if name not in config.TASKS:
+        raise StudyError(
+            f"the study's task {name!r} is none of {list(config.TASKS)}; it is from another version"
+        )
+    return config.TASKS[name]
+
+
 def read_predictions(
-    records: Sequence[RunRecord],
+    records: Sequence[RunRecord], classes: int
 ) -> tuple[dict[tuple[str, int, int], Predictions], list[str]]:
     """The usable predictions by (framework, seed, fold), and a sentence for each file that is not usable."""
     usable, notes = {}, []
@@ -189,6 +170,10 @@ def read_predictions(
             continue
         if not ((predictions.y_score >= 0) & (predictions.y_score <= 1)).all():  # NaN is not
             notes.append(f"{name} is not scored: its predictions are not all probabilities from 0 to 1.")
+        elif predictions.y_score.shape[1:] != ((classes,) if classes > 2 else ()):
+            notes.append(f"{name} is not scored: its predictions are not those of {classes} classes.")
+        elif not ((predictions.y_true >= 0) & (predictions.y_true < classes)).all():
+            notes.append(f"{name} is not scored: its truth names a class that the task has not.")
         elif not (predictions.split == "test").any():
             notes.append(f"{name} is not scored: it has no test predictions.")
         else:
@@ -218,37 +203,48 @@ def pool(
 ) -> Level | None:
     """Join the folds of each (framework, seed) and stack the seeds. None where nothing can be joined."""
     thresholds = {(one.run.framework, one.run.seed, one.run.fold): threshold_of(one) for one in records}
-    reference: tuple[NDArray, NDArray, NDArray] | None = None
+    # the folds of a seed test different patients and are joined; each of them judges the whole external set
+    joined = [(fold,) for fold in folds] if name == "external" else [folds]
+    reference: tuple[NDArray, ...] | None = None
     arms = []
     for framework, its_seeds in seeds.items():
-        rows: dict[int, tuple[NDArray, NDArray]] = {}
+        rows: dict[int, list[tuple[NDArray, ...]]] = {}
         for seed in its_seeds:
-            parts = [
-                grain(name, predictions[framework, seed, fold], thresholds[framework, seed, fold])
-                for fold in folds
-            ]
-            if any(part is None for part in parts):
+            found = [
+                join([
+                    grain(name, predictions[framework, seed, fold], thresholds[framework, seed, fold])
+                    for fold in together
+                ])
+                for together in joined
+            ]  # fmt: skip
+            models = [one for one in found if one is not None]
+            if len(models) < len(found):
                 continue
-            unit, patient, y_true, y_score, y_pred = (
-                np.concatenate(column)
-                for column in zip(*[part for part in parts if part is not None], strict=True)
-            )
-            order = np.argsort(unit, kind="stable")
-            units = (unit[order], patient[order], y_true[order])
-            if reference is None:
-                reference = units
-            if not all(np.array_equal(a, b) for a, b in zip(units, reference, strict=True)):
+            reference = reference or models[0][:3]
+            if all(np.array_equal(a, b) for one in models for a, b in zip(one[:3], reference, strict=True)):
+                rows[seed] = [one[3:] for one in models]
+            else:
                 notes.append(
-                    f"{framework}, seed {seed} is not scored per {name}: its test {name}s are not the others'."
+                    f"{framework}, seed {seed} is not scored {PER[name]}: its test cases are not the others'."
                 )
-                continue
-            rows[seed] = (y_score[order], y_pred[order])
         if rows:
-            y_scores, y_preds = (np.stack(column) for column in zip(*rows.values(), strict=True))
-            arms.append(Arm(framework, tuple(rows), y_scores, y_preds))
+            every = [row for of_seed in rows.values() for row in of_seed]
+            y_scores, y_preds = (np.stack(column) for column in zip(*every, strict=True))
+            arms.append(Arm(framework, tuple(rows), y_scores, y_preds, len(joined)))
     if reference is None or not arms:
         return None
-    return Level(name, *reference, tuple(arms))
+    unit, patient, y_true = reference
+    return Level(name, unit, patient, y_true, tuple(arms))
+
+
+def join(parts: Sequence[tuple[NDArray, ...] | None]) -> tuple[NDArray, ...] | None:
+    """Folds as one part, its rows sorted by unit; None where a fold has none."""
+    whole = [part for part in parts if part is not None]
+    if not whole or len(whole) < len(parts):
+        return None
+    columns = [np.concatenate(column) for column in zip(*whole, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return tuple(column[order] for column in columns)
 
 
 def threshold_of(record: RunRecord) -> float:
@@ -258,38 +254,26 @@ def threshold_of(record: RunRecord) -> float:
 
 
 def grain(name: str, predictions: Predictions, threshold: float) -> tuple[NDArray, ...] | None:
-    """(unit, patient, y_true, y_score, y_pred) of the test part.
+    """(unit, patient, y_true, y_score, y_pred) of the test part, or of the external one.
 
     Per patient the threshold is chosen anew, on validation patients (the slices' where those are of one class).
-    None for patients of a task with more than two classes: the mean of slice probabilities is not defined for them.
+    None where there is nothing: no external part, and no patients with more than two classes (`NO_PATIENT_LEVEL`).
     """
-    test = predictions.of("test")
+    if name != "patient":
+        part = predictions.of("external" if name == "external" else "test")
+        several = part.y_score.ndim > 1
+        y_pred = part.y_score.argmax(axis=1) if several else (part.y_score >= threshold).astype(np.int64)
+        rows = (part.sample_id, part.patient, part.y_true, part.y_score, y_pred)
+        return rows if len(part.y_true) else None
+    test, val = predictions.of("test"), predictions.of("val")
     if test.y_score.ndim > 1:
-        y_pred = test.y_score.argmax(axis=1)
-        return (test.sample_id, test.patient, test.y_true, test.y_score, y_pred) if name == "slice" else None
-    if name == "slice":
-        return (
-            test.sample_id,
-            test.patient,
-            test.y_true,
-            test.y_score,
-            (test.y_score >= threshold).astype(np.int64),
-        )
-    val = predictions.of("val")
+        return None
     if len(val.y_true):
         _, y_true, y_score = patient_table(val.patient, val.y_true, val.y_score)
         if 0 < y_true.sum() < len(y_true):
             threshold = choose_threshold(y_true, y_score, config.THRESHOLD_RULE)
     patient, y_true, y_score = patient_table(test.patient, test.y_true, test.y_score)
     return patient, patient, y_true, y_score, (y_score >= threshold).astype(np.int64)
-
-
-def members(evidence: Evidence) -> pd.DataFrame:
-    """The sample table joined with the split: one row a (task, fold, sample). Raises one of UNREADABLE."""
-    split = evidence.record.split()
-    if "task" not in split:
-        split = split.assign(task="any")
-    return evidence.record.samples().merge(split, on="id")
 
 
 def flatten(document: Any, prefix: str = "") -> dict[str, str]:

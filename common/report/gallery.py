@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.report.evidence import Comparison, Level
+from common.report.evidence import Arm, Comparison, Level
 from common.report.plotting import Picture, finish, new_sheet, style
 
 ReadSlice = Callable[[str], NDArray[np.uint8] | None]
@@ -21,13 +21,18 @@ ReadSlice = Callable[[str], NDArray[np.uint8] | None]
 A_KIND = 4  # slices shown of each kind
 SLICE_PX = 224  # longest side of a slice on the page
 
-KINDS = {
+TWO_CLASSES = {
     "missed": "Missed: {positive} taken for {negative}, most confident first",
     "false_alarm": "False alarms: {negative} taken for {positive}, most confident first",
     "disagreed": "Most disagreed: the largest gap between two frameworks' scores",
     "found": "Correct: {positive}, the most typical score first",
     "cleared": "Correct: {negative}, the most typical score first",
 }
+SEVERAL_CLASSES = {
+    "wrong": "Confidently wrong in every framework: the least probability of the true class first",
+    "disagreed": "Most disagreed: the largest gap between two frameworks' probabilities",
+}
+CORRECT = "correct"  # "correct_CLASS"
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Opinion:
     """What one framework said of one slice; the score is the mean over its seeds."""
 
     framework: str
-    score: float  # probability of the positive class
-    positive_seeds: int
+    score: float  # probability of the positive class, or with several classes of the predicted one
+    votes: int  # seeds that predicted it
     seeds: int
     predicted: str  # by most seeds
     right: bool
@@ -53,11 +58,20 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Groups of examples under their headings; `reason` says why it is empty, if it is."""
+class Group:
+    """Examples of one kind; `routine` ones are right, and may be folded away."""
 
-    groups: tuple[tuple[str, tuple[Example, ...]], ...]
-    reason: str
+    heading: str
+    examples: tuple[Example, ...]
+    routine: bool
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Groups of examples under their headings; `note` says how they were chosen, or why there are none."""
+
+    groups: tuple[Group, ...]
+    note: str
     sheet: Picture | None
 
 
@@ -67,12 +81,11 @@ def build_gallery(comparison: Comparison, read_slice: ReadSlice | None, director
         return Gallery(
             (), "The slices are not shown: their pixels were not at hand when the report was written.", None
         )
-    if not comparison.levels or len(comparison.classes) != 2:
-        return Gallery((), "Slices are shown for tasks of two classes with scored runs.", None)
+    if not comparison.levels:
+        return Gallery((), "The slices are not shown: no run is scored.", None)
     level = comparison.levels[0]
-    negative, positive = comparison.classes
     groups, drawn = [], []
-    for kind, rows in choose(level).items():
+    for kind, rows in choose(level, comparison.classes).items():
         examples: list[Example] = []
         patients: set[str] = set()
         for row in rows:
@@ -86,37 +99,90 @@ def build_gallery(comparison: Comparison, read_slice: ReadSlice | None, director
             examples.append(example(kind, level, int(row), comparison.classes, pixels))
             drawn.append((examples[-1], pixels))
         if examples:
-            groups.append((KINDS[kind].format(positive=positive, negative=negative), tuple(examples)))
+            routine = kind in ("found", "cleared") or kind.startswith(CORRECT)
+            groups.append(Group(heading(kind, comparison.classes), tuple(examples), routine))
     if not drawn:
         return Gallery((), "The slices are not shown: none of those chosen could be read.", None)
-    return Gallery(tuple(groups), "", contact_sheet(comparison, drawn, directory))
+    return Gallery(tuple(groups), rule(comparison.classes), contact_sheet(comparison, drawn, directory))
 
 
-def choose(level: Level) -> dict[str, NDArray[np.int64]]:
+def heading(kind: str, classes: tuple[str, ...]) -> str:
+    if kind.startswith(CORRECT):
+        return f"Correct: {kind.removeprefix(f'{CORRECT}_')}, the most typical score first"
+    if len(classes) > 2:
+        return SEVERAL_CLASSES[kind]
+    return TWO_CLASSES[kind].format(negative=classes[0], positive=classes[1])
+
+
+def rule(classes: tuple[str, ...]) -> str:
+    """How the slices were chosen and what stands beside them."""
+    score, call = (
+        ("the predicted class", "the largest probability decides")
+        if len(classes) > 2
+        else (classes[1], "each at its own threshold")
+    )
+    return (
+        f"Test slices chosen by rule, at most one a patient. Score: probability of {score}, mean over seeds. "
+        f"Call: by most seeds, {call}. ✗ wrong."
+    )
+
+
+def choose(level: Level, classes: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
     """Rows of each kind, best example first; right or wrong is what every framework's majority of seeds is."""
+    return choose_of_two(level) if len(classes) == 2 else choose_of_several(level, classes)
+
+
+def choose_of_two(level: Level) -> dict[str, NDArray[np.int64]]:
     mean = np.mean([arm.y_score.mean(axis=0) for arm in level.arms], axis=0)
-    called = np.array([arm.y_pred.mean(axis=0) > 0.5 for arm in level.arms])
+    called = np.array([majority(arm) for arm in level.arms]) == 1
     sick = level.y_true == 1
-
-    def rows(keep: NDArray[np.bool_], by: NDArray[np.float64]) -> NDArray[np.int64]:
-        found = np.flatnonzero(keep)
-        return found[np.argsort(by[found], kind="stable")]
-
-    def typical(keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return (
-            rows(keep, np.abs(mean - np.median(mean[keep]))) if keep.any() else np.array([], dtype=np.int64)
-        )
-
     kinds = {
-        "missed": rows(sick & ~called.any(axis=0), mean),
-        "false_alarm": rows(~sick & called.all(axis=0), -mean),
+        "missed": first(sick & ~called.any(axis=0), mean),
+        "false_alarm": first(~sick & called.all(axis=0), -mean),
     }
     if level.pairs:
         gaps = [np.abs(arm.y_score.mean(axis=0) - other.y_score.mean(axis=0)) for arm, other in level.pairs]
-        kinds["disagreed"] = rows(np.ones(len(mean), dtype=bool), -np.max(gaps, axis=0))
-    kinds["found"] = typical(sick & called.all(axis=0))
-    kinds["cleared"] = typical(~sick & ~called.any(axis=0))
+        kinds["disagreed"] = first(np.ones(len(mean), dtype=bool), -np.max(gaps, axis=0))
+    kinds["found"] = typical(sick & called.all(axis=0), mean)
+    kinds["cleared"] = typical(~sick & ~called.any(axis=0), mean)
     return kinds
+
+
+def choose_of_several(level: Level, classes: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
+    mean = np.mean([arm.y_score.mean(axis=0) for arm in level.arms], axis=0)  # (N, C)
+    of_truth = mean[np.arange(len(mean)), level.y_true]
+    right = np.array([majority(arm) for arm in level.arms]) == level.y_true
+    kinds = {"wrong": first(~right.any(axis=0), of_truth)}
+    if level.pairs:  # the total variation distance: the most probability that any set of classes gains
+        gaps = [
+            np.abs(arm.y_score.mean(axis=0) - other.y_score.mean(axis=0)).sum(axis=1) / 2
+            for arm, other in level.pairs
+        ]
+        kinds["disagreed"] = first(np.ones(len(mean), dtype=bool), -np.max(gaps, axis=0))
+    for index, name in enumerate(classes):
+        kinds[f"{CORRECT}_{name}"] = typical((level.y_true == index) & right.all(axis=0), of_truth)
+    return kinds
+
+
+def first(keep: NDArray[np.bool_], by: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rows that are kept, the smallest first; of equals the first by id."""
+    found = np.flatnonzero(keep)
+    return found[np.argsort(by[found], kind="stable")]
+
+
+def typical(keep: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rows that are kept, the nearest to their median first."""
+    return first(keep, np.abs(score - np.median(score[keep]))) if keep.any() else np.array([], dtype=np.int64)
+
+
+def majority(arm: Arm) -> NDArray[np.int64]:
+    """The class that most seeds predict, (N,); of equally many the lower one with two classes, else the one with the
+    larger mean probability.
+    """
+    if arm.y_score.ndim == 2:
+        return (arm.y_pred.mean(axis=0) > 0.5).astype(np.int64)
+    votes = (arm.y_pred[..., None] == np.arange(arm.y_score.shape[2])).sum(axis=0)  # (N, C)
+    return (votes + 0.5 * arm.y_score.mean(axis=0)).argmax(axis=1)
 
 
 def example(
@@ -124,11 +190,11 @@ def example(
 ) -> Example:
     opinions = []
     for arm in level.arms:
-        positive = int(arm.y_pred[:, row].sum())
-        decided = int(positive > len(arm.seeds) / 2)
+        decided = int(majority(arm)[row])
+        score = arm.y_score[:, row].mean(axis=0)
         opinions.append(Opinion(
-            arm.framework, float(arm.y_score[:, row].mean()), positive, len(arm.seeds), classes[decided],
-            decided == level.y_true[row],
+            arm.framework, float(score[decided] if score.ndim else score), int((arm.y_pred[:, row] == decided).sum()),
+            len(arm.seeds), classes[decided], decided == level.y_true[row],
         ))  # fmt: skip
     truth = classes[level.y_true[row]]
     return Example(
@@ -160,7 +226,7 @@ def contact_sheet(
             for o in one.opinions:
                 rows.append({"kind": one.kind, "id": one.sample_id, "patient": one.patient, "true": one.truth,
                              "framework": o.framework, "score": o.score, "predicted": o.predicted,
-                             "positive_seeds": o.positive_seeds, "seeds": o.seeds})  # fmt: skip
+                             "votes": o.votes, "seeds": o.seeds})  # fmt: skip
         return finish(
             figure, directory, f"{comparison.slug}-examples", "Example slices", "Chosen by rule from the test part.",
             f"{len(drawn)} example slices.", pd.DataFrame(rows),

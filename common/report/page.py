@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from common import config
-from common.report import prose, tables, views
+from common.report import context, prose, study_views, tables, views
+from common.report.cascade import CascadeSection, cascade_section
 from common.report.checks import Check, check_table, comparison_checks, study_checks
-from common.report.evidence import Comparison, Evidence, read_evidence
+from common.report.class_scores import METRICS, ClassScore, class_scores, class_table
+from common.report.evidence import Comparison
 from common.report.figures import comparison_figures
 from common.report.gallery import ReadSlice, build_gallery
+from common.report.mask_scores import score_masks
 from common.report.plotting import COLOURS
+from common.report.reading import AnyComparison, Evidence, read_evidence
 from common.report.run_figures import time_figure, training_figures
 from common.report.scores import Scores, score_comparison
+from common.report.segmentation import segmentation_section
 from common.report.summary import summary
+from common.report.terms import TASK_TITLE
 from common.report.wording import listed, percent
 from common.results import write_json, write_text
 
@@ -29,7 +38,29 @@ LANES = {
     "every framework; its own are only the dropout draws and the kernels.",
     "native": "Native lane: each framework as shipped, with its own initialisers and defaults.",
 }
+STYLES = ("report.css", "masks.css")
 LEFT_OUT_SHOWN = 20  # rows on the page; the CSV has them all
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison with everything that is computed from it."""
+
+    comparison: AnyComparison
+    scores: Scores
+    classes: tuple[ClassScore, ...]  # empty for two classes and for masks
+    checks: tuple[Check, ...]
+    settings: pd.DataFrame
+
+    @property
+    def spec(self) -> config.ModelSpec | None:
+        """The model's numbers, as the first run records them; None where no run does."""
+        for record in self.comparison.records:
+            try:
+                return config.model_spec_from_json(record.document["spec"])
+            except (KeyError, TypeError):
+                continue
+        return None
 
 
 def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> Path:
@@ -41,99 +72,159 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
     Raises StudyError if the folder holds no study. Runs that failed or cannot be read are told in the report.
     """
     evidence = read_evidence(study_directory)
-    scored = [(one, score_comparison(one)) for one in evidence.comparisons]
-    checks = study_checks(evidence)
-    checked = {one.key: comparison_checks(one) if one.records else [] for one in evidence.comparisons}
-
-    scores, differences = tables.score_table(scored), tables.difference_table(scored)
-    costs = tables.cost_table(list(evidence.comparisons))
-    every_check = [("study", c) for c in checks] + [(key, c) for key, ours in checked.items() for c in ours]
-    write_tables(study_directory / "tables", evidence, scores, differences, costs, every_check)
-    write_json(study_directory / "summary.json", summary(scores, differences, costs))
-
-    figures = study_directory / "figures"
-    sections = [
-        section(one, ours, checks + checked[one.key], costs, read_slice, figures) for one, ours in scored
+    judged = [judge(one) for one in evidence.comparisons]
+    of_study = study_checks(evidence)
+    titles = {one.comparison.key: title_of(one, evidence) for one in judged}
+    checks = [
+        *(("", check) for check in of_study),
+        *((titles[one.comparison.key], check) for one in judged for check in one.checks),
     ]
-    context = page(evidence, sections, every_check)
+
+    costs = tables.cost_table(evidence.comparisons)
+    figures = study_directory / "figures"
+    cascade = cascade_section(evidence.record, figures)
+    write_tables(study_directory, evidence, judged, costs, checks, cascade.table)
+    sections = [section(one, titles, of_study, costs, read_slice, figures) for one in judged]
+    content = page(evidence, sections, judged, checks, cascade)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
-    write_text(study_directory / "report.html", environment.get_template("report.html.j2").render(context))
+    write_text(study_directory / "report.html", environment.get_template("report.html.j2").render(content))
     plain = environment.overlay(autoescape=False)
     plain.filters["cell"] = markdown_cell
-    write_text(study_directory / "report.md", plain.get_template("report.md.j2").render(context))
+    write_text(study_directory / "report.md", plain.get_template("report.md.j2").render(content))
     return study_directory / "report.html"
 
 
+def judge(comparison: AnyComparison) -> Judged:
+    if isinstance(comparison, Comparison):
+        scores, classes = score_comparison(comparison), class_scores(comparison)
+    else:
+        scores, classes = score_masks(comparison), ()
+    checks = tuple(comparison_checks(comparison)) if comparison.records else ()
+    return Judged(comparison, scores, classes, checks, tables.setting_table(comparison))
+
+
+def title_of(one: Judged, evidence: Evidence) -> str:
+    """Task and model; the lane where there are several."""
+    comparison = one.comparison
+    lanes = {other.lane for other in evidence.comparisons}
+    lane = f", {comparison.lane} lane" if len(lanes) > 1 else ""
+    return f"{TASK_TITLE[comparison.task]}: {context.model_title(comparison.model, one.spec)}{lane}"
+
+
 def write_tables(
-    directory: Path,
+    study_directory: Path,
     evidence: Evidence,
-    scores: Any,
-    differences: Any,
-    costs: Any,
+    judged: Sequence[Judged],
+    costs: pd.DataFrame,
     checks: Sequence[tuple[str, Check]],
+    cascade: pd.DataFrame,
 ) -> None:
+    directory = study_directory / "tables"
+    scored = [(one.comparison, one.scores) for one in judged]
+    scores, differences = tables.score_table(scored), tables.difference_table(scored)
+    classes = class_table([(one.comparison, one.classes) for one in judged])
     tables.write_table(directory, "scores", scores, latex=True)
     tables.write_table(directory, "differences", differences, latex=True)
+    tables.write_table(directory, "classes", classes, latex=True)
+    tables.write_table(directory, "cascade", cascade, latex=True)
     tables.write_table(directory, "costs", costs, latex=True)
     tables.write_table(directory, "runs", tables.run_table(evidence))
     tables.write_table(directory, "data", tables.data_table(evidence), latex=True)
     tables.write_table(directory, "left_out", tables.left_out_table(evidence))
+    tables.write_table(directory, "doubtful_masks", tables.doubtful_table(evidence))
     tables.write_table(directory, "checks", check_table(checks))
-    for one in evidence.comparisons:
-        tables.write_table(directory, f"{one.slug}-settings", tables.setting_table(one))
+    for one in judged:
+        tables.write_table(directory, f"{one.comparison.slug}-settings", one.settings)
+    write_json(study_directory / "summary.json", summary(scores, differences, classes, costs, cascade))
 
 
 def section(
-    comparison: Comparison,
-    scores: Scores,
-    checks: Sequence[Check],
-    costs: Any,
+    one: Judged,
+    titles: dict[str, str],
+    of_study: Sequence[Check],
+    costs: pd.DataFrame,
     read_slice: ReadSlice | None,
     figures: Path,
 ) -> dict[str, Any]:
     """What the page shows of one comparison."""
-    settings = tables.setting_table(comparison)
-    return {
+    comparison, scores = one.comparison, one.scores
+    verdict = prose.verdict(comparison, scores, [*of_study, *one.checks], costs)
+    shown = {
         "comparison": comparison,
         "frameworks": comparison.frameworks,
-        "title": f"{' or '.join(comparison.classes).capitalize()}: {comparison.model}, {comparison.lane} lane",
-        "verdict": prose.verdict(comparison, scores, checks, costs),
-        "levels": [views.score_view(level, scores, len(comparison.classes)) for level in comparison.levels],
-        "pictures": comparison_figures(comparison, scores, figures),
+        "title": titles[comparison.key],
+        "model": titles[comparison.key].split(": ", 1)[1],
+        "verdict": verdict,
+        "overview": views.overview(comparison, scores, verdict),
+        "starts": context.starts(comparison, one.spec),
         "training": training_figures(comparison, figures),
         "time": time_figure(comparison, figures),
         "costs": views.cost_view(comparison, costs),
+    }
+    if not isinstance(comparison, Comparison):
+        return shown | {"masks": segmentation_section(comparison, scores, read_slice, figures)}
+    return shown | {
+        "levels": [
+            views.score_view(comparison, level, scores)
+            | {"classes": views.class_view(level.name, one.classes)}
+            for level in comparison.levels
+        ],
+        "pictures": comparison_figures(comparison, scores, figures),
         "gallery": build_gallery(comparison, read_slice, figures),
-        "checks": checks,
-        "settings": settings.to_dict("records"),
-        "differing": tables.differing(settings).to_dict("records"),
     }
 
 
 def page(
-    evidence: Evidence, sections: Sequence[dict[str, Any]], checks: Sequence[tuple[str, Check]]
+    evidence: Evidence,
+    sections: Sequence[dict[str, Any]],
+    judged: Sequence[Judged],
+    checks: Sequence[tuple[str, Check]],
+    cascade: CascadeSection,
 ) -> dict[str, Any]:
     """Everything the templates need, study-wide parts included."""
     study, name = evidence.record.study, evidence.record.directory.resolve().name
     left_out = tables.left_out_table(evidence).to_dict("records")
+    doubtful = tables.doubtful_table(evidence).to_dict("records")
     sources = [Path(folder).name for folder in study.data]
+    with_runs = [one for one in sections if one["comparison"].records]
     return {
         "title": title(evidence),
         "name": name,
         "notice": config.NOTICE,
         "source": listed(sources) if sources else "the drawn phantom (no real patients)",
         "study": study,
-        "lanes": LANES,
+        "lanes": [LANES[lane] for lane in {one.lane: None for one in evidence.comparisons} if lane in LANES],
         "confidence": percent(config.CONFIDENCE),
         "colours": COLOURS,
-        "sections": sections,
-        "data": views.data_view(tables.data_table(evidence)),
-        "inventory": views.audit_view(evidence.audit),
+        "class_metrics": list(METRICS.values()),
+        "sections": with_runs,
+        "tasks": [
+            {"task": task, "title": TASK_TITLE[task], "sections": list(those)}
+            for task, those in groupby(
+                sorted(with_runs, key=lambda one: list(config.TASKS).index(one["comparison"].task)),
+                key=lambda one: one["comparison"].task,
+            )
+        ],
+        "cascade": cascade if cascade.views or "segmentation" in study.tasks else None,
+        "unknown_patients": context.unknown_patients(evidence.audit),
+        "skipped": context.skipped_tasks(evidence.audit),
+        "data": study_views.data_view(tables.data_table(evidence)),
+        "inventory": study_views.audit_view(evidence.audit),
         "left_out": left_out[:LEFT_OUT_SHOWN],
         "left_out_count": len(left_out),
+        "doubtful": doubtful[:LEFT_OUT_SHOWN],
+        "doubtful_count": len(doubtful),
+        "checks": study_views.check_view(checks),
+        "settings": study_views.setting_view(
+            [
+                (shown["title"], one.settings)
+                for shown, one in zip(sections, judged, strict=True)
+                if len(one.settings)
+            ]
+        ),
         "passed": sum(check.verdict == "pass" for _, check in checks),
         "broken": sum(check.verdict == "fail" for _, check in checks),
         "unknown": sum(check.verdict == "unknown" for _, check in checks),
@@ -148,10 +239,10 @@ def page(
             {"run": one.run, "command": one.document.get("command") or "not recorded"}
             for one in evidence.record.complete
         ],
-        "limits": prose.limits(evidence),
-        "command": prose.command(study, name),
+        "limits": context.limits(evidence),
+        "command": context.command(study, name),
         "report_command": f"python compare.py report results/{name}",
-        "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # ours, not the user's
+        "css": Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES)),  # ours
         "svg": Markup,
     }
 

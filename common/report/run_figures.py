@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from common.metrics.classification import TITLE
-from common.report.evidence import Comparison
 from common.report.plotting import DASHES, INK, MARKERS, PAPER, Picture, colour, finish, new_figure, style
+from common.report.reading import AnyComparison
+from common.report.terms import metric_title
 from common.results import RunRecord
 
 PARTS = {  # of a run's wall time; what they leave of the total is "other"
@@ -22,7 +22,7 @@ PARTS = {  # of a run's wall time; what they leave of the total is "other"
 }
 
 
-def training_figures(comparison: Comparison, directory: Path) -> list[Picture]:
+def training_figures(comparison: AnyComparison, directory: Path) -> list[Picture]:
     """Losses, validation score and learning rate by epoch. Runs without a readable history are left out."""
     tables = []
     for record in comparison.records:
@@ -40,7 +40,7 @@ def training_figures(comparison: Comparison, directory: Path) -> list[Picture]:
     if not tables:
         return []
     history = pd.concat(tables, ignore_index=True)
-    score = TITLE.get(comparison.primary_metric, comparison.primary_metric)
+    score = metric_title(comparison.task, comparison.primary_metric)
     panels = (
         (
             "train_loss",
@@ -68,7 +68,7 @@ def training_figures(comparison: Comparison, directory: Path) -> list[Picture]:
 
 
 def training_figure(
-    comparison: Comparison, history: pd.DataFrame, column: str, title: str, caption: str, directory: Path
+    comparison: AnyComparison, history: pd.DataFrame, column: str, title: str, caption: str, directory: Path
 ) -> Picture:
     figure, axes = new_figure(4.3, 2.9)
     words = []
@@ -104,7 +104,7 @@ def training_figure(
     )  # fmt: skip
 
 
-def time_figure(comparison: Comparison, directory: Path) -> list[Picture]:
+def time_figure(comparison: AnyComparison, directory: Path) -> list[Picture]:
     """Where a run's seconds go: mean over the runs of each framework, as stacked bars."""
     means: dict[str, dict[str, float]] = {}
     for framework in comparison.frameworks:

@@ -88,7 +88,7 @@ def score_comparison(comparison: Comparison) -> Scores:
 
 def score_arm(level: Level, arm: Arm, metric: str) -> Score:
     values = seed_values(level, arm, metric)
-    mean = mean_over_runs([METRICS[metric]] * len(arm.seeds))
+    mean = mean_over_runs([METRICS[metric]] * len(arm.y_score))
     interval = cluster_bootstrap(mean, level.y_true, runs_last(arm, metric), level.patient)
     over = spread(values)
     return Score(
@@ -102,7 +102,7 @@ def score_pair(level: Level, arm: Arm, reference: Arm, metric: str) -> Differenc
         a - b
         for a, b in zip(seed_values(level, arm, metric), seed_values(level, reference, metric), strict=True)
     )
-    mean = mean_over_runs([METRICS[metric]] * len(arm.seeds))
+    mean = mean_over_runs([METRICS[metric]] * len(arm.y_score))
     interval = paired_cluster_bootstrap(
         mean, level.y_true, runs_last(arm, metric), runs_last(reference, metric), level.patient
     )
@@ -114,16 +114,18 @@ def score_pair(level: Level, arm: Arm, reference: Arm, metric: str) -> Differenc
 
 
 def judged(arm: Arm, metric: str) -> NDArray[np.float64]:
-    """What the metric judges, (S, N) or (S, N, C): two-class decisions enter as 0 and 1, cut at 0.5."""
+    """What the metric judges, (R, N) or (R, N, C): two-class decisions enter as 0 and 1, cut at 0.5."""
     if metric in DECIDED and arm.y_score.ndim == 2:
         return arm.y_pred.astype(np.float64)
     return arm.y_score
 
 
 def seed_values(level: Level, arm: Arm, metric: str) -> tuple[float, ...]:
-    return tuple(float(METRICS[metric](level.y_true, scores)) for scores in judged(arm, metric))
+    """The metric of each seed, the mean over its models where it has several."""
+    values = [float(METRICS[metric](level.y_true, scores)) for scores in judged(arm, metric)]
+    return tuple(np.mean(np.reshape(values, (len(arm.seeds), arm.models)), axis=1).tolist())
 
 
 def runs_last(arm: Arm, metric: str) -> NDArray[np.float64]:
-    """`judged` with the samples first, (N, S) or (N, S, C), as the bootstrap wants it."""
+    """`judged` with the samples first, (N, R) or (N, R, C), as the bootstrap wants it."""
     return np.moveaxis(judged(arm, metric), 0, 1)

@@ -8,8 +8,10 @@ import pandas as pd
 
 from common import config
 from common.report.tables import finite
+from common.report.terms import level_prefix
 from common.report.wording import percent
 
+CASCADE = "cascade"  # in the place of a task
 ABOUT = {
     "notice": config.NOTICE,
     "interval": f"ci_low to ci_high is the {percent(config.CONFIDENCE)} percentile bootstrap of the mean over seeds: "
@@ -18,13 +20,24 @@ ABOUT = {
     "folds": "With several folds, a seed's out-of-fold test predictions are pooled before a metric is computed.",
     "spread": "mean, sd (n - 1), minimum and maximum are over seeds; of times and memory over runs.",
     "difference": "a-vs-b is a minus b on equal seeds and patients.",
+    "levels": "A key without a level is per slice (masks: lesion slices); patient/, external/, clean/ and so on name "
+    "another level, CLASS/, macro/ and weighted/ a class against the rest and their averages.",
     "threshold": f"Decisions use each run's own validation threshold ({config.THRESHOLD_RULE}); per patient it is "
     f"chosen on validation patients, a patient's score being the {config.PATIENT_SCORE_RULE} of its slices.",
 }
 
 
-def summary(scores: pd.DataFrame, differences: pd.DataFrame, costs: pd.DataFrame) -> dict[str, Any]:
-    """Keys `LANE/TASK/MODEL/FRAMEWORK/METRIC`, `patient/METRIC` for the patient level; null is undefined."""
+def summary(
+    scores: pd.DataFrame,
+    differences: pd.DataFrame,
+    classes: pd.DataFrame,
+    costs: pd.DataFrame,
+    cascade: pd.DataFrame,
+) -> dict[str, Any]:
+    """Keys `LANE/TASK/MODEL/FRAMEWORK/METRIC`, `LEVEL/METRIC` for a level other than a task's main one, `CLASS/METRIC`
+    for a class against the rest; the two stages are the task `cascade` of the model `GATE-SEGMENTER`. Null is
+    undefined.
+    """
     document: dict[str, Any] = {"about": ABOUT}
     for table, who in ((scores, "framework"), (differences, "comparison")):
         numbers = [
@@ -33,11 +46,24 @@ def summary(scores: pd.DataFrame, differences: pd.DataFrame, costs: pd.DataFrame
             if name in table
         ]
         for row in table.to_dict("records"):
-            grain = "patient/" if row["level"] == "patient" else ""
-            key = f"{row['lane']}/{row['task']}/{row['model']}/{row[who]}/{grain}{row['metric']}"
+            key = f"{row['lane']}/{row['task']}/{row['model']}/{row[who]}/{level_prefix(row['level'])}{row['metric']}"
             document[key] = {name: finite(row[name]) for name in numbers} | {
                 name: int(row[name]) for name in ("seeds", "folds", "patients")
             }
+    for row in classes.to_dict("records"):
+        where = f"{level_prefix(row['level'])}{row['class']}/{row['metric']}"
+        key = f"{row['lane']}/{row['task']}/{row['model']}/{row['framework']}/{where}"
+        document[key] = {name: finite(row[name]) for name in ("mean", "sd")} | {
+            name: int(row[name]) for name in ("seeds", "support")
+        }
+    for row in cascade.to_dict("records"):
+        name = "difference" if "-vs-" in row["framework"] else "mean"
+        where = f"{row['framework']}/{level_prefix(row['level'])}{row['metric']}"
+        document[f"{row['lane']}/{CASCADE}/{row['gate_model']}-{row['model']}/{where}"] = {
+            name: finite(row["mean"]),
+            **{number: finite(row[number]) for number in ("sd", "ci_low", "ci_high")},
+            **{size: int(row[size]) for size in ("seeds", "folds", "patients")},
+        }
     for row in costs.to_dict("records"):
         key = f"{row['lane']}/{row['task']}/{row['model']}/{row['framework']}/{row['quantity']}"
         document[key] = {name: finite(row[name]) for name in ("mean", "sd", "minimum", "maximum")} | {

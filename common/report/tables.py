@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from common.config import SPLITS
-from common.report.evidence import UNREADABLE, Comparison, Evidence, flatten, members
+from common.report.evidence import UNREADABLE, flatten
+from common.report.reading import AnyComparison, Evidence, members
 from common.report.scores import Scores
 from common.results import RunRecord, write_csv, write_text
 from common.statistics import spread
@@ -32,11 +34,22 @@ TIMINGS = {  # of run.json: (title, unit)
     "peak_rss_mib": ("Peak memory", "MiB"),
     "peak_device_mib": ("Peak device memory", "MiB"),
 }
-SETTINGS = ("device", "threads", "precision", "environment", "variables", "spec", "recipe", "git_commit")
+SETTINGS = (
+    "device",
+    "threads",
+    "precision",
+    "environment",
+    "variables",
+    "spec",
+    "recipe",
+    "pretrained",
+    "phases",
+    "git_commit",
+)
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def score_table(comparisons: list[tuple[Comparison, Scores]]) -> pd.DataFrame:
+def score_table(comparisons: Sequence[tuple[AnyComparison, Scores]]) -> pd.DataFrame:
     rows = []
     for one, scores in comparisons:
         for score in scores.scores:
@@ -49,7 +62,7 @@ def score_table(comparisons: list[tuple[Comparison, Scores]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def difference_table(comparisons: list[tuple[Comparison, Scores]]) -> pd.DataFrame:
+def difference_table(comparisons: Sequence[tuple[AnyComparison, Scores]]) -> pd.DataFrame:
     rows = []
     for one, scores in comparisons:
         for d in scores.differences:
@@ -59,18 +72,13 @@ def difference_table(comparisons: list[tuple[Comparison, Scores]]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def keys(comparison: Comparison) -> dict[str, str]:
+def keys(comparison: AnyComparison) -> dict[str, str]:
     return {"lane": comparison.lane, "task": comparison.task, "model": comparison.model}
 
 
-def sizes(comparison: Comparison, level_name: str, seeds: int) -> dict[str, int]:
-    level = next(level for level in comparison.levels if level.name == level_name)
-    return {
-        "seeds": seeds,
-        "folds": len(comparison.folds),
-        "patients": level.patients,
-        "units": len(level.unit),
-    }
+def sizes(comparison: AnyComparison, level_name: str, seeds: int) -> dict[str, int]:
+    patients, units = {one.name: (one.patients, len(one.unit)) for one in comparison.levels}[level_name]
+    return {"seeds": seeds, "folds": len(comparison.folds), "patients": patients, "units": units}
 
 
 def cost(record: RunRecord) -> dict[str, float]:
@@ -83,7 +91,7 @@ def number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def cost_table(comparisons: list[Comparison]) -> pd.DataFrame:
+def cost_table(comparisons: Sequence[AnyComparison]) -> pd.DataFrame:
     """Mean, sd, minimum and maximum over the runs of each framework."""
     rows = []
     for one in comparisons:
@@ -127,7 +135,7 @@ def data_table(evidence: Evidence) -> pd.DataFrame:
     labels = sorted(set(joined["label"]))
     rows = []
     for (task, fold), those in joined.groupby(["task", "fold"]):
-        for name in SPLITS:
+        for name in (*SPLITS, *(["external"] if (those["split"] == "external").any() else [])):
             part = those[those["split"] == name]
             counted = {f"{label}_samples": int((part["label"] == label).sum()) for label in labels}
             counted |= {
@@ -139,12 +147,29 @@ def data_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def left_out_table(evidence: Evidence) -> pd.DataFrame:
-    entries = evidence.audit.get("unreadable")
-    rows = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    return pd.DataFrame([{name: str(row.get(name, "")) for name in ("id", "path", "reason")} for row in rows])
+    """Pictures and masks that could not be read: what, id, path, reason."""
+    rows = [
+        {"what": what, **{name: str(row.get(name, "")) for name in ("id", "path", "reason")}}
+        for what, key in (("image", "unreadable"), ("mask", "unreadable_masks"))
+        for row in entries(evidence.audit, key)
+    ]
+    return pd.DataFrame(rows)
 
 
-def setting_table(comparison: Comparison) -> pd.DataFrame:
+def doubtful_table(evidence: Evidence) -> pd.DataFrame:
+    """Masks that were used although their reader was not sure of them: id, method, confidence, note."""
+    names = ("id", "method", "confidence", "note")
+    rows = entries(evidence.audit, "doubtful_masks")
+    return pd.DataFrame([{name: str(row.get(name, "")) for name in names} for row in rows])
+
+
+def entries(audit: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """A list of objects of the inventory; what is missing or of another shape is left out."""
+    found = audit.get(key)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def setting_table(comparison: AnyComparison) -> pd.DataFrame:
     """One row a setting, one column a framework; several values of one framework are joined."""
     found: dict[str, dict[str, set[str]]] = {}
     for record in comparison.records:
@@ -157,6 +182,17 @@ def setting_table(comparison: Comparison) -> pd.DataFrame:
         shown = {framework: ", ".join(sorted(values.get(framework, {"–"}))) for framework in frameworks}
         rows.append({"setting": name, **shown})
     return pd.DataFrame(rows, columns=["setting", *frameworks])
+
+
+def common_settings(tables: Sequence[pd.DataFrame]) -> set[str]:
+    """The settings that have the same values in every table."""
+    rows = [
+        {str(row[0]): row[1:] for row in table.itertuples(index=False)} | {"": tuple(table.columns)}
+        for table in tables
+    ]
+    if not rows or any(one[""] != rows[0][""] for one in rows):
+        return set()
+    return {name for name in rows[0] if name and all(one.get(name) == rows[0][name] for one in rows)}
 
 
 def differing(settings: pd.DataFrame) -> pd.DataFrame:

@@ -1,30 +1,56 @@
-"""The last thing a study prints: the primary numbers, beside each other."""
+"""The last thing a study prints: a short table of each task and model, no wider than 80 columns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from common import config
-from common.metrics.classification import DIRECTION, TITLE
+from common.report.context import model_title, skipped_tasks, unknown_patients
 from common.report.evidence import ordered
-from common.report.wording import percent, plain, signed
+from common.report.reading import comparison_keys
+from common.report.summary import CASCADE
+from common.report.terms import TASK_TITLE, metric_direction
+from common.report.wording import listed, percent, plain, signed
 from common.results import StudyRecord, read_json, read_study
 
-SHOWN = (
-    "auroc_score",
-    "average_precision_score",
-    "recall_score",
-    "specificity_score",
-    "f1_score",
-    "brier_score",
-)
+# (level, metric) -> title; the differences stand below the primary metric of a task.
+SHOWN = {
+    "classification": {
+        ("", "auroc_score"): "AUROC",
+        ("patient/", "auroc_score"): "AUROC, patients",
+        ("external/", "auroc_score"): "AUROC, external",
+        ("", "average_precision_score"): "Avg. precision",
+        ("", "recall_score"): "Recall",
+        ("", "specificity_score"): "Specificity",
+        ("", "f1_score"): "F1",
+    },
+    "segmentation": {
+        ("", "dice_score"): "Dice",
+        ("patient/", "dice_score"): "Dice, patients",
+        ("external/", "dice_score"): "Dice, external",
+        ("", "surface_dice_score"): "Surface Dice",
+        ("", "hd95_px"): "HD95, px",
+        ("", "sensitivity_score"): "Sensitivity",
+        ("clean/", "clean_slice_score"): "Clean left clean",
+    },
+    CASCADE: {
+        ("", "dice_score"): "Dice, no gate",
+        ("", "gated_dice_score"): "Dice behind gate",
+        ("", "gate_sensitivity_score"): "Lesions let pass",
+        ("clean/", "clean_slice_score"): "Clean, no gate",
+        ("clean/", "gated_clean_slice_score"): "Clean behind gate",
+    },
+}
+Numbers: TypeAlias = dict[str, dict[str, Any]]  # summary.json
 COSTS = {
-    "steady_images_per_second": "Training, images/s",
+    "steady_images_per_second": "Images/s, training",
     "total_seconds": "Whole run, s",
     "peak_rss_mib": "Peak memory, MiB",
 }
@@ -37,68 +63,110 @@ def terminal_summary(study_directory: Path) -> RenderableType:
     """
     record = read_study(study_directory)
     numbers = read_json(study_directory / "summary.json")
+    complete = {(one.run.lane, one.run.task, one.run.model) for one in record.complete}
     parts: list[RenderableType] = []
-    for lane, task, model in sorted({(r.run.lane, r.run.task, r.run.model) for r in record.complete}):
-        parts += comparison_tables(record, numbers, lane, task, model)
+    for key in comparison_keys(record):
+        if key in complete:
+            parts += [*comparison_table(record, numbers, *key), Text()]
+    parts += cascade_tables(record, numbers)
     if not parts:
         parts.append(Text("No run is complete, so there is nothing to compare."))
-    failed = [one for one in record.runs if not one.complete]
-    for one in failed:
-        run = one.run
-        parts.append(
-            Text(
-                f"failed: {run.framework}, seed {run.seed}, fold {run.fold}: {one.document.get('reason')}",
-                style="red",
-            )
-        )
+    else:
+        parts.append(Text(f"{caption(numbers)} A difference that is not visible is no proof of equality."))
+    audit = read_json(path) if (path := study_directory / "data" / "audit.json").exists() else {}
+    if sentence := unknown_patients(audit):
+        parts.append(Text(sentence, style="yellow"))
+    parts += [Text(f"not done: {one['title']}: {one['reason']}") for one in skipped_tasks(audit)]
+    for one in record.runs:
+        if not one.complete:
+            run = one.run
+            name = f"{run.task}, {run.model}, {run.framework}, seed {run.seed}, fold {run.fold}"
+            parts.append(Text(f"failed: {name}: {one.document.get('reason')}", style="red"))
     parts.append(Text(config.NOTICE, style="dim"))
     return Group(*parts)
 
 
-def comparison_tables(
-    record: StudyRecord, numbers: dict[str, Any], lane: str, task: str, model: str
+def caption(numbers: Numbers) -> str:
+    """Over how many seeds the numbers are."""
+    seeds = {entry["seeds"] for key, entry in numbers.items() if key != "about" and "seeds" in entry}
+    over = "One seed." if seeds == {1} else f"Mean ± SD over {' or '.join(map(str, sorted(seeds)))} seeds."
+    return f"{over} Intervals: {percent(config.CONFIDENCE)}, over test patients, seeds held fixed."
+
+
+def comparison_table(
+    record: StudyRecord, numbers: Numbers, lane: str, task: str, model: str
 ) -> list[RenderableType]:
-    prefix = f"{lane}/{task}/{model}"
-    found = {
-        r.run.framework
-        for r in record.complete
-        if (r.run.lane, r.run.task, r.run.model) == (lane, task, model)
+    settings, prefix = config.TASKS[task], f"{lane}/{task}/{model}"
+    found = [r.run for r in record.complete if (r.run.lane, r.run.task, r.run.model) == (lane, task, model)]
+    frameworks = ordered({run.framework for run in found})
+    title = f"{TASK_TITLE[task]}: {model_title(model, record.study.specs.get(f'{task}/{model}'))}, {lane}"
+    sizes = [numbers.get(f"{prefix}/{name}/{settings.primary_metric}", {}) for name in frameworks]
+    if patients := [entry["patients"] for entry in sizes if entry]:
+        title += f"; {max(patients)} test patients"
+    if len(settings.classes) > 2:
+        title += "; means over the classes"
+    arrows = {"up": " ↑", "down": " ↓"}
+    shown = {
+        key: words + arrows[metric_direction(task, key[1])] for key, words in SHOWN[settings.kind].items()
     }
-    frameworks = ordered(found)
+    return [
+        Text(title, style="bold"),
+        score_rows(numbers, prefix, frameworks, shown, settings.primary_metric),
+    ]
+
+
+def cascade_tables(record: StudyRecord, numbers: Numbers) -> list[RenderableType]:
+    """A table of each gate before each segmenter."""
+    parts: list[RenderableType] = []
+    for lane, models in dict.fromkeys(
+        (key.split("/")[0], key.split("/")[2]) for key in numbers if f"/{CASCADE}/" in key
+    ):
+        prefix = f"{lane}/{CASCADE}/{models}"
+        named = {key.split("/")[3] for key in numbers if key.startswith(f"{prefix}/")}
+        frameworks = ordered({name for name in named if "-vs-" not in name})
+        specs = {key.split("/")[1]: spec for key, spec in record.study.specs.items()}  # by model
+        gate, segmenter = (model_title(name, specs.get(name)) for name in models.split("-"))
+        title = f"Two stages: {gate}, then {segmenter}, {lane}"
+        table = score_rows(numbers, prefix, frameworks, SHOWN[CASCADE], "gated_dice_score")
+        parts += [Text(title, style="bold"), table, Text()]
+    return parts
+
+
+def score_rows(
+    numbers: Numbers,
+    prefix: str,
+    frameworks: list[str],
+    shown: Mapping[tuple[str, str], str],
+    primary_metric: str,
+) -> Table:
+    """A row a number, a column a framework; below the primary metric its differences, then what it cost."""
     named = {key.split("/")[3] for key in numbers if key.startswith(f"{prefix}/")}
-    compared = {name.split("-vs-")[0]: name for name in named if "-vs-" in name}
-    pairs = [compared[name] for name in ordered(set(compared))]
-    table = Table(title=f"{task}, {model}, {lane}", title_justify="left", caption_justify="left")
+    pairs = {name.split("-vs-")[0]: name for name in named if "-vs-" in name}
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1))
     table.add_column("")
     for framework in frameworks:
-        table.add_column(framework, justify="right")
-    for pair in pairs:
-        table.add_column(pair.replace("-vs-", " − "), justify="right")
-    sizes = [numbers.get(f"{prefix}/{name}/{SHOWN[0]}") or {} for name in frameworks]
-    seeds = sorted({size["seeds"] for size in sizes if size})
-    for level, grain in (("per slice", ""), ("per patient", "patient/")):
-        for metric in SHOWN if not grain else SHOWN[:1]:
-            arrow = "↑" if DIRECTION[metric] == "up" else "↓"
-            cells = [spread(numbers.get(f"{prefix}/{name}/{grain}{metric}")) for name in frameworks]
-            gaps = [gap(numbers.get(f"{prefix}/{pair}/{grain}{metric}")) for pair in pairs]
-            if any(cells):
-                table.add_row(f"{TITLE[metric]} {arrow} {level}", *cells, *gaps)
+        table.add_column(framework.replace("-", "-\n") if len(frameworks) > 2 else framework, justify="right")
+    for (level, metric), words in shown.items():
+        digits = 1 if metric.endswith("_px") else 3
+        cells = [spread(numbers.get(f"{prefix}/{name}/{level}{metric}"), digits) for name in frameworks]
+        if not any(cells):
+            continue
+        table.add_row(words, *cells)
+        if metric == primary_metric and pairs:
+            gaps = [numbers.get(f"{prefix}/{pairs.get(name, '')}/{level}{metric}") for name in frameworks]
+            reference = listed(sorted({name.split("-vs-")[1] for name in pairs.values()}))
+            table.add_row(f"  minus {reference}", *[difference(gap) for gap in gaps])
+            table.add_row(f"  {percent(config.CONFIDENCE)} interval", *[interval(gap) for gap in gaps])
     table.add_section()
-    for quantity, title in COSTS.items():
-        cells = [spread(numbers.get(f"{prefix}/{name}/{quantity}"), digits=1) for name in frameworks]
+    for quantity, words in COSTS.items():
+        cells = [cost(numbers.get(f"{prefix}/{name}/{quantity}")) for name in frameworks]
         if any(cells):
-            table.add_row(title, *cells, *[""] * len(pairs))
-    if seeds:
-        patients = max(size["patients"] for size in sizes if size)
-        over = "one seed" if seeds == [1] else f"mean ± SD over {' or '.join(map(str, seeds))} seeds"
-        table.caption = (
-            f"{over}; brackets: {percent(config.CONFIDENCE)} interval over {patients} test patients. "
-            "A difference that is not visible is no proof of equality."
-        )
-    return [table]
+            table.add_row(words, *cells)
+    return table
 
 
-def spread(entry: dict[str, Any] | None, digits: int = 3) -> str:
+def spread(entry: dict[str, Any] | None, digits: int) -> str:
+    """Mean ± sd, empty where undefined."""
     if not entry or entry["mean"] is None:
         return ""
     return plain(entry["mean"], digits) + (
@@ -106,9 +174,15 @@ def spread(entry: dict[str, Any] | None, digits: int = 3) -> str:
     )
 
 
-def gap(entry: dict[str, Any] | None) -> str:
-    if not entry or entry["difference"] is None:
+def cost(entry: dict[str, Any] | None) -> str:
+    return spread(entry, 0 if entry and entry["mean"] is not None and entry["mean"] >= 100 else 1)
+
+
+def difference(entry: dict[str, Any] | None) -> str:
+    return "" if not entry or entry["difference"] is None else signed(entry["difference"])
+
+
+def interval(entry: dict[str, Any] | None) -> str:
+    if not entry or entry["ci_low"] is None or entry["ci_high"] is None:
         return ""
-    low, high = entry["ci_low"], entry["ci_high"]
-    interval = "" if low is None or high is None else f" [{signed(low)}, {signed(high)}]"
-    return signed(entry["difference"]) + interval
+    return f"{signed(entry['ci_low'])}…{signed(entry['ci_high'])}"

@@ -3,55 +3,86 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from common.metrics.classification import DIRECTION, TITLE
+from common.report.class_scores import AVERAGES, ClassScore
 from common.report.evidence import Comparison, Level
-from common.report.scores import Score, Scores
+from common.report.prose import Verdict
+from common.report.reading import AnyComparison
+from common.report.scores import Difference, Score, Scores
 from common.report.tables import TIMINGS, keys
-from common.report.wording import plain, plural, signed
+from common.report.terms import level_words, metric_direction, metric_title, metric_titles
+from common.report.wording import listed, lower_first, plain, plural, signed
 
 ARROW = {"up": "↑", "down": "↓"}
 ARROW_WORDS = {"up": "higher is better", "down": "lower is better"}
 
 
-def score_view(level: Level, scores: Scores, classes: int) -> dict[str, Any]:
+def score_view(comparison: Comparison, level: Level, scores: Scores) -> dict[str, Any]:
     """The summary table of one level: a row a metric, a column a framework, then the paired differences."""
     rows = []
-    for metric, title in TITLE.items():
-        ours, direction = scores.of(level.name, metric), DIRECTION[metric]
-        best = best_framework(ours, metric)
+    for metric, title in metric_titles(comparison.task).items():
+        ours, direction = scores.of(level.name, metric), metric_direction(comparison.task, metric)
+        best = best_framework(ours, direction)
         rows.append({
             "title": title,
             "arrow": ARROW[direction],
             "words": ARROW_WORDS[direction],
-            "cells": [
-                {"mean": plain(s.mean), "sd": plain(s.sd) if math.isfinite(s.sd) else "",
-                 "interval": interval(s.ci_low, s.ci_high, plain), "best": s.framework == best}
-                for s in ours
-            ],
-            "differences": [
-                {"value": signed(d.difference), "interval": interval(d.ci_low, d.ci_high, signed), "visible": d.visible}
-                for d in scores.differences_of(level.name, metric)
-            ],
+            "cells": [{**score_cell(s), "best": s.framework == best} for s in ours],
+            "differences": [difference_cell(d) for d in scores.differences_of(level.name, metric)],
         })  # fmt: skip
+    where, unit = level_words(comparison.task, level.name)
     return {
         "name": level.name,
+        "title": f"Scores {lower_first(where)}",
         "frameworks": [{"name": arm.framework, "seeds": len(arm.seeds)} for arm in level.arms],
-        "pairs": [
-            f"{d.framework} − {d.reference}" for d in scores.differences_of(level.name, next(iter(TITLE)))
-        ],
+        "pairs": [f"{arm.framework} − {reference.framework}" for arm, reference in level.pairs],
         "rows": rows,
-        "units": len(level.unit),
-        "patients": level.patients,
-        "classes": [int((level.y_true == i).sum()) for i in range(classes)],
+        "about": about_level(comparison, level, unit),
     }
 
 
-def best_framework(scores: list[Score], metric: str) -> str | None:
+def about_level(comparison: Comparison, level: Level, unit: str) -> str:
+    """What the scores of a level rest on: how many cases of which class, and how they were decided."""
+    counts = [
+        f"{int((level.y_true == index).sum()):,} {name}" for index, name in enumerate(comparison.classes)
+    ]
+    of = "" if level.name == "patient" else f" of {plural(level.patients, 'patient')}"
+    if len(comparison.classes) > 2:
+        rule = "The largest probability decides; macro is the mean over the classes, each against the rest."
+    elif level.name == "patient":
+        rule = (
+            "A patient is positive if any of its slices is; its score is their mean, its threshold chosen on "
+            "validation patients."
+        )
+    else:
+        rule = "Decisions use each run's own threshold, chosen on its validation slices."
+    if level.arms[0].models > 1:
+        rule += f" Each seed counts with the mean over its {level.arms[0].models} folds' models."
+    return f"{plural(len(level.unit), unit)}{of}: {listed(counts)}. {rule}"
+
+
+def score_cell(score: Score) -> dict[str, str]:
+    return {
+        "mean": plain(score.mean),
+        "sd": plain(score.sd) if math.isfinite(score.sd) else "",
+        "interval": interval(score.ci_low, score.ci_high, plain),
+    }
+
+
+def difference_cell(one: Difference) -> dict[str, Any]:
+    return {
+        "name": f"{one.framework} − {one.reference}",
+        "value": signed(one.difference),
+        "interval": interval(one.ci_low, one.ci_high, signed),
+        "visible": one.visible,
+    }
+
+
+def best_framework(scores: list[Score], direction: str) -> str | None:
     """The framework with the better mean; None where alone, undefined, equal as shown, or over unequal seeds."""
     if (
         len(scores) < 2
@@ -59,15 +90,56 @@ def best_framework(scores: list[Score], metric: str) -> str | None:
         or not all(math.isfinite(one.mean) for one in scores)
     ):
         return None
-    ranked = sorted(scores, key=lambda one: one.mean, reverse=DIRECTION[metric] == "up")
+    ranked = sorted(scores, key=lambda one: one.mean, reverse=direction == "up")
     return ranked[0].framework if plain(ranked[0].mean) != plain(ranked[1].mean) else None
+
+
+def class_view(level: str, scores: Sequence[ClassScore]) -> list[dict[str, Any]]:
+    """The table of the classes of one level: a group a class or average, in it a row a framework."""
+    groups: dict[str, dict[str, Any]] = {}
+    for one in scores:
+        if one.level != level:
+            continue
+        average = one.name in AVERAGES
+        group = groups.setdefault(
+            one.name,
+            {
+                "name": f"{one.name} average" if average else one.name,
+                "support": f"{one.support:,}",
+                "rows": {},
+            },
+        )
+        cells = group["rows"].setdefault(one.framework, [])
+        cells.append({"mean": plain(one.mean), "sd": plain(one.sd) if math.isfinite(one.sd) else ""})
+    return [
+        {**group, "rows": [{"framework": name, "cells": cells} for name, cells in group["rows"].items()]}
+        for group in groups.values()
+    ]
+
+
+def overview(comparison: AnyComparison, scores: Scores, verdict: Verdict) -> dict[str, Any]:
+    """One line of the overview: the finding, and the primary numbers behind it."""
+    metric = comparison.primary_metric
+    level = comparison.levels[0].name if comparison.levels else ""
+    direction = metric_direction(comparison.task, metric)
+    where = level_words(comparison.task, level)[0] if level else ""
+    return {
+        "slug": comparison.slug,
+        "warning": verdict.warning,
+        "findings": verdict.findings,
+        "metric": f"{metric_title(comparison.task, metric)} {ARROW[direction]}, {lower_first(where)}"
+        if level
+        else "",
+        "cells": [{"framework": s.framework, **score_cell(s)} for s in scores.of(level, metric)],
+        "differences": [difference_cell(d) for d in scores.differences_of(level, metric)],
+    }
 
 
 def interval(low: float, high: float, show: Callable[[float], str]) -> str:
     return f"{show(low)} to {show(high)}" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def cost_view(comparison: Comparison, costs: pd.DataFrame) -> list[dict[str, Any]]:
+def cost_view(comparison: AnyComparison, costs: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of times and memory: title, unit, and mean ± sd a framework."""
     found = {
         (row["quantity"], row["framework"]): row
@@ -90,33 +162,3 @@ def cost_cell(row: dict[Any, Any] | None) -> dict[str, str]:
     decimals = min(4, max(0, 2 - math.floor(math.log10(abs(mean))))) if mean else 0
     sd = f"{float(row['sd']):,.{decimals}f}" if row["runs"] > 1 else ""
     return {"mean": f"{mean:,.{decimals}f}", "sd": sd}
-
-
-def data_view(table: pd.DataFrame) -> dict[str, Any]:
-    """The parts of the data, task by task and fold by fold; labels as they stand in the sample table."""
-    labels = [str(name).removesuffix("_samples") for name in table.columns if str(name).endswith("_samples")]
-    rows = []
-    for row in table.to_dict("records"):
-        counted = [
-            {grain: f"{row[f'{label}_{grain}']:,}" for grain in ("samples", "patients")} for label in labels
-        ]
-        part = {"samples": f"{row['samples']:,}", "patients": f"{row['patients']:,}", "labels": counted}
-        rows.append({"task": row["task"], "fold": row["fold"], "split": row["split"], **part})
-    several = len({(row["task"], row["fold"]) for row in rows}) > 1
-    return {"labels": labels, "rows": rows, "several": several}
-
-
-def audit_view(audit: dict[str, Any]) -> list[str]:
-    """The inventory as sentences, of what it holds."""
-    sentences = []
-    if "found" in audit and "used" in audit:
-        sentences.append(f"{plural(audit['found'], 'image')} found, {audit['used']:,} used.")
-    if "patients" in audit:
-        sentences.append(f"{plural(audit['patients'], 'patient')}.")
-    if audit.get("identical_files"):
-        sentences.append(f"{plural(audit['identical_files'], 'file')} have an identical twin.")
-    if audit.get("patients_with_several_labels"):
-        sentences.append(
-            f"{plural(audit['patients_with_several_labels'], 'patient')} have slices of several labels."
-        )
-    return sentences

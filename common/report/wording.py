@@ -35,3 +35,8 @@ def plural(count: int, noun: str) -> str:
 def percent(share: float) -> str:
     """95 %, with a space that does not break."""
     return f"{100 * share:.0f}\u00a0%"
+
+
+def lower_first(text: str) -> str:
+    """For a sentence's start that moves into its middle."""
+    return text[:1].lower() + text[1:]

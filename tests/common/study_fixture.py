@@ -1,7 +1,7 @@
 """A small, plausible study folder without any training: written through `common.results`, drawn from Philox.
 
 Both frameworks see the same patients and nearly the same evidence, so that their scores differ by about as much as
-two seeds of one framework do.
+two seeds of one framework do. Classification only; the study with masks is another fixture's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from common import config, results
-from common.config import Run
+from common.config import TASKS, Run
 from common.random_numbers import generator
 
 PATIENTS = 40
@@ -24,57 +24,91 @@ EPOCHS = 6
 STEPS = 20  # an epoch
 
 
+AUDIT: dict[str, Any] = {
+    "unreadable": [
+        {"id": "Normal/99 (1)", "path": "Normal/99 (1).jpg", "reason": "the file ends after 312 bytes"}
+    ],
+    "patients_from": {"name": PATIENTS * SLICES},
+    "masks": {"unknown": PATIENTS * SLICES},
+}
+
+
 def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def samples_and_split(folds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """40 patients of 9 slices, 16 with a stroke; test patients of different folds are different patients."""
+def samples_and_split(
+    folds: int, tasks: Sequence[str] = ("binary",), external: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """40 patients of 9 slices, 16 with a stroke; test patients of different folds are different patients. The slices of
+    `external` more patients are the external part of every fold. With "subtype" see `label_of`.
+    """
     samples, split = [], []
-    for patient in range(PATIENTS):
-        stroke = patient % 5 in (1, 3)
+    for patient in range(PATIENTS + external):
         for number in range(SLICES):
-            folder = "Stroke" if stroke else "Normal"
+            label = label_of(patient, number, "subtype" in tasks)
+            folder = label.capitalize()
             name = f"{folder}/{50 + patient} ({number + 1})"
+            part = "external" if patient >= PATIENTS else ""
             samples.append(
                 {
                     "id": name,
                     "path": f"{name}.jpg",
-                    "label": folder.lower(),
+                    "label": label,
                     "patient": f"fixture/{50 + patient}",
+                    "patient_from": "name",
                     "mask": "",
                     "sha256": digest(name),
+                    "mask_sha256": "",
+                    "pixel_mm": "",
+                    "split": part,
                     "source": "fixture",
                 }
             )
-            for fold in range(folds):
-                turn = (patient // 5 + fold) % max(folds, 4)
-                split.append(
-                    {
-                        "id": name,
-                        "task": "binary",
-                        "fold": fold,
-                        "split": {0: "test", 1: "val"}.get(turn, "train"),
-                    }
-                )
+            for task in tasks:
+                for fold in range(folds):
+                    turn = (patient // 5 + fold) % max(folds, 4)
+                    own = {0: "test", 1: "val"}.get(turn, "train")
+                    split.append({"id": name, "task": task, "fold": fold, "split": part or own})
     return pd.DataFrame(samples), pd.DataFrame(split)
 
 
+def label_of(patient: int, number: int, subtypes: bool) -> str:
+    """Of a patient's slices: all alike, or with subtypes mixed, for too few patients of a class leave no interval."""
+    if not subtypes:
+        return "stroke" if patient % 5 in (1, 3) else "normal"
+    if number < 3 or patient % 5 in (0, 2):
+        return "normal"
+    kinds = {1: ("bleeding", "bleeding"), 3: ("ischemia", "ischemia"), 4: ("bleeding", "ischemia")}
+    return kinds[patient % 5][number % 2]
+
+
 def scores(samples: pd.DataFrame, run: Run) -> np.ndarray:
-    """Probabilities: a patient's evidence and a slice's are shared by all runs; seed and framework add a little."""
+    """Probabilities, (n,) or (n, classes): a patient's evidence and a slice's are shared by all runs; seed, fold and
+    framework add a little.
+    """
 
     def noise(name: str, *key: str | int) -> float:
         return float(generator(name, *key).normal())
 
-    logits = [
-        1.1 * (row["label"] == "stroke")
-        - 0.5
-        + 0.8 * noise("patient", row["patient"])
-        + 0.5 * noise("slice", row["id"])
-        + 0.5 * noise("run", row["id"], run.framework, run.seed)
-        for row in samples.astype(str).to_dict("records")
-    ]
-    return 1 / (1 + np.exp(-np.array(logits)))
+    def evidence(row: dict[str, str], name: str) -> float:
+        """For one class."""
+        own = [run.framework, run.seed, *([run.model, run.fold] if run.task != "binary" or run.fold else [])]
+        return (
+            0.8 * noise(f"patient{name}", row["patient"])
+            + 0.5 * noise(f"slice{name}", row["id"])
+            + 0.5 * noise(f"run{name}", row["id"], *own)
+        )
+
+    rows = samples.astype(str).to_dict("records")
+    if run.task == "binary":
+        logits = [1.1 * (row["label"] != "normal") - 0.5 + evidence(row, "") for row in rows]
+        return 1 / (1 + np.exp(-np.array(logits)))
+    classes = TASKS[run.task].classes
+    of_class = np.array(
+        [[1.3 * (row["label"] == name) + evidence(row, f" {name}") for name in classes] for row in rows]
+    )
+    return np.exp(of_class) / np.exp(of_class).sum(axis=1, keepdims=True)
 
 
 def history(run: Run) -> pd.DataFrame:
@@ -99,7 +133,7 @@ def history(run: Run) -> pd.DataFrame:
 
 
 def counts(samples: pd.DataFrame, split: pd.DataFrame, fold: int) -> dict[str, dict[str, int]]:
-    joined = samples.merge(split[split["fold"] == fold], on="id")
+    joined = samples.drop(columns="split").merge(split[split["fold"] == fold], on="id")
     return {
         str(name): {
             "samples": len(part),
@@ -108,6 +142,10 @@ def counts(samples: pd.DataFrame, split: pd.DataFrame, fold: int) -> dict[str, d
         }
         for name, part in joined.groupby("split")
     }
+
+
+def spec_of(task: str, model: str) -> config.ModelSpec:
+    return config.spec_of(task, model, "quick")
 
 
 def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.DataFrame) -> dict[str, Any]:
@@ -125,7 +163,7 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
         "status": "complete",
         "reason": None,
         "run": config.to_json(run),
-        "spec": config.to_json(config.MODELS[run.model]),
+        "spec": config.to_json(spec_of(run.task, run.model)),
         "recipe": config.to_json(config.Recipe(epochs=EPOCHS)),
         "environment": environment,
         "variables": dict(config.WORKER_ENVIRONMENT),
@@ -136,7 +174,7 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
         "command": f"python -m {'keras_impl' if keras else 'torch_impl'} train --seed {run.seed} --fold {run.fold}",
         "data": {
             "samples_sha256": digest("samples"),
-            "split_sha256": digest("split", run.fold),
+            "split_sha256": digest("split", run.task),
             "cache_sha256": digest("cache"),
             "counts": counts(samples, split, run.fold),
         },
@@ -155,7 +193,11 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
             "val_loss": float(learnt["val_loss"][best]),
             "rule": "least val_loss",
         },
-        "threshold": {"value": 0.48 + 0.04 * float(draws.random()), "rule": config.THRESHOLD_RULE},
+        "threshold": {"value": 0.48 + 0.04 * float(draws.random()), "rule": config.THRESHOLD_RULE}
+        if TASKS[run.task].outputs == 1
+        else {"value": None, "rule": "largest"},
+        "pretrained": None,
+        "phases": [{"trainable": "all", "epochs": EPOCHS, "batch_norm": "training"}],
         "timings": {
             "import_seconds": imports + float(draws.random()),
             "build_seconds": build,
@@ -194,7 +236,8 @@ def write_failed_run(directory: Path, run: Run, reason: str) -> None:
 def write_complete_run(directory: Path, run: Run, samples: pd.DataFrame, split: pd.DataFrame) -> None:
     folder = results.run_directory(directory, run)
     learnt = history(run)
-    part = samples.merge(split[split["fold"] == run.fold], on="id")
+    rows = split[(split["fold"] == run.fold) & (split["task"] == run.task)]
+    part = samples.drop(columns="split").merge(rows, on="id")
     part = part[part["split"] != "train"].reset_index(drop=True)
     results.write_csv(folder / "history.csv", learnt)
     results.write_predictions(
@@ -203,7 +246,7 @@ def write_complete_run(directory: Path, run: Run, samples: pd.DataFrame, split: 
             sample_id=part["id"].to_numpy(dtype=np.str_),
             patient=part["patient"].to_numpy(dtype=np.str_),
             split=part["split"].to_numpy(dtype=np.str_),
-            y_true=np.array(part["label"] != "normal", dtype=np.int64),
+            y_true=np.array([TASKS[run.task].class_index(label) for label in part["label"]], dtype=np.int64),
             y_score=scores(part, run),
         ),
     )
@@ -217,22 +260,27 @@ def make_study(
     folds: int = 1,
     failed: Collection[tuple[str, int, int]] = (),
     missing: Collection[tuple[str, int, int]] = (),
+    pairs: Sequence[tuple[str, str]] = (("binary", "cnn"),),
+    external: int = 0,
 ) -> Path:
-    """Write a study of the binary CNN; `failed` and `missing` name runs as (framework, seed, fold)."""
+    """Write a study of the (task, model) `pairs`; `failed` and `missing` name runs as (framework, seed, fold).
+
+    `external` is the number of patients of an external test set.
+    """
+    tasks = tuple(dict.fromkeys(task for task, _ in pairs))
     study = config.Study(
+        tasks=tasks,
         frameworks=tuple(frameworks),
         seeds=seeds,
         folds=folds,
-        recipes={"binary/cnn": config.Recipe(epochs=EPOCHS)},
+        recipes={f"{task}/{model}": config.Recipe(epochs=EPOCHS) for task, model in pairs},
+        specs={f"{task}/{model}": spec_of(task, model) for task, model in pairs},
     )
-    samples, split = samples_and_split(folds)
+    samples, split = samples_and_split(folds, tasks, external)
     results.write_json(directory / "study.json", {"format": results.FORMAT, "study": config.to_json(study)})
     results.write_csv(directory / "data" / "samples.csv", samples)
     results.write_csv(directory / "data" / "split.csv", split)
-    unreadable = [
-        {"id": "Normal/99 (1)", "path": "Normal/99 (1).jpg", "reason": "the file ends after 312 bytes"}
-    ]
-    results.write_json(directory / "data" / "audit.json", {"unreadable": unreadable})
+    results.write_json(directory / "data" / "audit.json", AUDIT)
     for run in study.runs():
         key = (run.framework, run.seed, run.fold)
         if key in failed:

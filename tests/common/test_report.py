@@ -30,10 +30,12 @@ from common.metrics.classification import (
 from common.options import Parser, add_study_options, study_of
 from common.report import terminal_summary, write_report
 from common.report.checks import comparison_checks, study_checks
+from common.report.context import command
 from common.report.curves import mean_precision_recall, mean_roc
-from common.report.evidence import largest_rectangle, read_evidence
+from common.report.evidence import Comparison, largest_rectangle
 from common.report.gallery import build_gallery, choose
-from common.report.prose import command, headline, verdict
+from common.report.prose import headline, verdict
+from common.report.reading import read_evidence
 from common.report.scores import Difference, Scores, score_comparison
 from common.report.tables import defused
 from common.results import read_study
@@ -53,8 +55,13 @@ def summary(directory: Path) -> dict[str, dict[str, float]]:
     return json.loads((directory / "summary.json").read_text(encoding="utf-8"))
 
 
+def compared(directory: Path) -> Comparison:
+    """The first comparison of classifiers."""
+    return next(one for one in read_evidence(directory).comparisons if isinstance(one, Comparison))
+
+
 def scored(directory: Path) -> Scores:
-    return score_comparison(read_evidence(directory).comparisons[0])
+    return score_comparison(compared(directory))
 
 
 def predictions(directory: Path, framework: str, seed: int, fold: int = 0) -> results.Predictions:
@@ -177,7 +184,7 @@ def test_folds_are_pooled_out_of_fold(tmp_path: Path) -> None:
     parts = [predictions(directory, TORCH, 0, fold) for fold in range(4)]
     truth = np.concatenate([one.y_true for one in parts])
     score = np.concatenate([one.y_score for one in parts])
-    comparison = read_evidence(directory).comparisons[0]
+    comparison = compared(directory)
     assert comparison.folds == (0, 1, 2, 3)
     assert [level.patients for level in comparison.levels] == [40, 40]
     assert score_comparison(comparison).of("slice", "auroc_score")[0].mean == pytest.approx(
@@ -390,7 +397,7 @@ def test_unusable_predictions_are_told_and_left_out(tmp_path: Path, damage: str)
         else:
             found["sample_id"] = np.char.add(found["sample_id"], "x")
         results.write_predictions(path, results.Predictions(**found))
-    comparison = read_evidence(directory).comparisons[0]
+    comparison = compared(directory)
     assert any(note.startswith(f"{KERAS}, seed 0") and "is not scored" in note for note in comparison.notes)
     assert [arm.framework for arm in comparison.levels[0].arms] == [TORCH]
 
@@ -418,9 +425,7 @@ def test_no_study_is_a_study_error(tmp_path: Path) -> None:
 def test_unequal_runs_fail_their_check(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
     directory = make_study(tmp_path / "study", seeds=2)
     edit_run(directory, KERAS, 1, **changes)
-    failed = [
-        c.name for c in comparison_checks(read_evidence(directory).comparisons[0]) if c.verdict == "fail"
-    ]
+    failed = [c.name for c in comparison_checks(compared(directory)) if c.verdict == "fail"]
     assert [check for check in failed if check.startswith("Same")] == [name]
     assert len(failed) == 1 + (name == "Same recipe")  # which also differs from the framework's other runs
 
@@ -428,7 +433,7 @@ def test_unequal_runs_fail_their_check(tmp_path: Path, changes: dict[str, Any], 
 def test_a_failed_check_is_the_first_thing_said(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=1)
     edit_run(directory, KERAS, 0, device="cuda")
-    comparison = read_evidence(directory).comparisons[0]
+    comparison = compared(directory)
     found = verdict(comparison, score_comparison(comparison), comparison_checks(comparison), pd.DataFrame())
     assert found.sentences[0].startswith("This is not a controlled comparison: 1 check failed (Same device)")
 
@@ -443,9 +448,9 @@ def test_a_failed_check_is_the_first_thing_said(tmp_path: Path) -> None:
     ],
 )
 def test_headlines_claim_no_more_than_the_interval(study: Path, low: float, high: float, said: str) -> None:
-    level = read_evidence(study).comparisons[0].levels[0]
+    level = compared(study).levels[0]
     gap = Difference(KERAS, TORCH, "slice", "auroc_score", (0.06, -0.02), 0.02, np.nan, low, high)
-    assert re.search(said, headline(gap, level))
+    assert re.search(said, headline(gap, level, "binary"))
 
 
 def test_a_patient_on_two_sides_fails(study: Path, tmp_path: Path) -> None:
@@ -475,14 +480,14 @@ def test_a_study_of_two_programs_fails(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=2)
     record = read_study(directory).runs[0]
     results.write_json(record.directory / "run.json", {**record.document, "git_commit": "another"})
-    verdicts = {c.name: c.verdict for c in comparison_checks(read_evidence(directory).comparisons[0])}
+    verdicts = {c.name: c.verdict for c in comparison_checks(compared(directory))}
     assert verdicts["One state of the code in all runs"] == "fail"
     assert verdicts["One machine and set of versions in all runs"] == "pass"
 
 
 def test_one_framework_leaves_checks_open(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
-    checks = comparison_checks(read_evidence(directory).comparisons[0])
+    checks = comparison_checks(compared(directory))
     assert {check.verdict for check in checks if check.name.startswith("Same")} == {"unknown"}
 
 
@@ -525,9 +530,9 @@ def test_defused(value: object, expected: object) -> None:
 
 
 def test_examples_are_what_their_heading_says(study: Path) -> None:
-    level = read_evidence(study).comparisons[0].levels[0]
+    level = compared(study).levels[0]
     called = np.array([arm.y_pred.mean(axis=0) > 0.5 for arm in level.arms])
-    rows = choose(level)
+    rows = choose(level, ("normal", "stroke"))
     assert set(rows) == {"missed", "false_alarm", "disagreed", "found", "cleared"}
     for kind, truth, call in (
         ("missed", 1, False),
@@ -545,10 +550,10 @@ def test_examples_are_what_their_heading_says(study: Path) -> None:
 
 
 def test_slices_that_cannot_be_read_are_passed_over(study: Path, tmp_path: Path) -> None:
-    comparison = read_evidence(study).comparisons[0]
+    comparison = compared(study)
     gallery = build_gallery(comparison, lambda sample_id: None, tmp_path)
     assert (gallery.groups, gallery.sheet) == ((), None)
-    assert "none of those chosen could be read" in gallery.reason
+    assert "none of those chosen could be read" in gallery.note
 
 
 def test_terminal_summary_shows_the_primary_numbers(study: Path) -> None:
