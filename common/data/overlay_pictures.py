@@ -60,8 +60,10 @@ def resized(painted: NDArray[np.uint8], height: int, width: int) -> tuple[NDArra
 
 
 def head_of(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The largest thing that is no air, with all within its outer border and a margin of 3 px."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((grey > HEAD_LEVEL).astype(np.uint8))
+    """The largest thing that is no air, with all within its outer border and a margin of 3 px, bool (H, W)."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((grey > HEAD_LEVEL).astype(np.uint8))
+    if count == 1:
+        return np.zeros(grey.shape, bool)
     largest = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     contours, _ = cv2.findContours(largest.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     head = cv2.drawContours(np.zeros(grey.shape, np.uint8), contours, -1, 1, cv2.FILLED)
