@@ -86,7 +86,11 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     source = evaluate.add_mutually_exclusive_group(required=True)
     source.add_argument("--study", type=Path, metavar="DIR", help="a study's folder: the test part of --fold")
     source.add_argument(
-        "--data", nargs="+", metavar="DIR", help="data folders in a known layout: every image"
+        "--data",
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="data folders in a known layout: every image",
     )
     evaluate.add_argument("--fold", type=non_negative_integer, help="default: the fold it was trained on")
     evaluate.add_argument(

@@ -18,7 +18,6 @@ from common.config import (
     PRECISIONS,
     PROFILES,
     TASKS,
-    WEIGHTS,
     Study,
 )
 from common.errors import StudyError
@@ -54,7 +53,8 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
     add(
         "--data",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="DIR",
         help="data folders in a known layout; none: the drawn phantom",
     )
@@ -90,6 +90,13 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="K",
         help="patient folds; 1 is the hold-out split (default: the profile's)",
     )
+    add(
+        "--split-seed",
+        type=non_negative_integer,
+        default=0,
+        metavar="S",
+        help="another split of the patients (default: %(default)s)",
+    )
     add("--epochs", type=positive_integer, metavar="N", help="instead of the profile's")
     add("--batch-size", type=positive_integer, metavar="N", help="instead of the recipe's")
     add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
@@ -115,14 +122,10 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
     profile = PROFILES[arguments.profile]
     pairs = _pairs(arguments.tasks, arguments.models)
     weights = arguments.weights or profile.weights
-    if weights not in WEIGHTS and not Path(weights).exists():
-        raise StudyError(
-            f"--weights {weights} does not exist; give {', '.join(WEIGHTS)}, a safetensors file or its folder"
-        )
     if not any(model in BACKBONES for _, model in pairs):
         weights = "random"
-    if weights == "imagenet":
-        _require_public_models(pairs, arguments.profile)
+    if weights != "random":
+        _require_public_models(weights, pairs, arguments.profile)
     changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "weights": weights}
     if arguments.data and arguments.patients:
         raise StudyError(
@@ -143,6 +146,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         lane=arguments.lane,
         seeds=arguments.seeds or profile.seeds,
         folds=arguments.folds or profile.folds,
+        split_seed=arguments.split_seed,
         device=arguments.device,
         precision=arguments.precision,
         threads=arguments.threads or 0,
@@ -156,14 +160,14 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
     )
 
 
-def _require_public_models(pairs: Sequence[tuple[str, str]], profile: str) -> None:
+def _require_public_models(weights: str, pairs: Sequence[tuple[str, str]], profile: str) -> None:
     """Raise StudyError where a backbone of the profile is not the model that the public weights are of."""
     for task, model in pairs:
         spec = config.spec_of(task, model, profile)
         public = dataclasses.replace(MODELS[model], image_size=spec.image_size, outputs=spec.outputs)
         if model in BACKBONES and public != spec:
             raise StudyError(
-                f"--weights imagenet does not fit the {profile} profile's {model}, a small relative of the public "
+                f"--weights {weights} does not fit the {profile} profile's {model}, a small relative of the public "
                 "model; use --profile standard or full, or leave --weights out"
             )
 

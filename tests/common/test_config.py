@@ -31,6 +31,7 @@ from common.engines import INSTALL, PACKAGES
 from common.errors import StudyError
 from common.metrics import classification, segmentation
 from common.options import Parser, add_study_options, directory_of, study_of
+from common.schedule import phases
 
 DEFAULT = ("torch", "keras-tensorflow")
 
@@ -134,6 +135,20 @@ def test_a_backbone_that_knows_something_starts_with_its_head_alone() -> None:
     assert recipe_of("binary", "cnn", "standard", weights="imagenet") == recipe_of(
         "binary", "cnn", "standard"
     )
+
+
+@pytest.mark.parametrize(("epochs", "head_epochs"), [(1, 0), (2, 1), (6, 1), (12, 2)])
+def test_at_least_one_epoch_is_left_for_all_layers(epochs: int, head_epochs: int) -> None:
+    recipe = recipe_of("subtype", "densenet121", "standard", epochs=epochs, weights="imagenet")
+    assert recipe.head_epochs == head_epochs
+    assert phases(recipe)[-1].trainable == "all"
+
+
+def test_classes_are_not_balanced_twice() -> None:
+    assert Recipe(1).class_weights == "balanced"
+    assert Recipe(1, sampling="balanced", class_weights="none").sampling == "balanced"
+    with pytest.raises(ValueError, match="sampling and class_weights are both 'balanced'"):
+        Recipe(1, sampling="balanced")
 
 
 def test_each_task_has_its_loss() -> None:
@@ -250,6 +265,8 @@ def test_every_option_reaches_the_study(tmp_path: Path) -> None:
             "2",
             "--threads",
             "4",
+            "--split-seed",
+            "0",
         ),
     )
     assert study.data == (str(tmp_path),)
@@ -257,6 +274,7 @@ def test_every_option_reaches_the_study(tmp_path: Path) -> None:
     assert (study.seeds, study.folds, study.workers, study.threads) == (7, 3, 2, 4)
     assert (study.device, study.precision) == ("cpu", "float64")
     assert study.recipes["binary/cnn"].batch_size == 16
+    assert (study.split_seed, asked("--split-seed", "3").split_seed) == (0, 3)
 
 
 def test_tasks_and_models_that_are_named() -> None:
@@ -278,11 +296,14 @@ def test_where_the_backbones_start(tmp_path: Path) -> None:
         asked("--profile", "standard", "--weights", "random").recipes["subtype/densenet121"].head_epochs == 0
     )
     assert asked("--profile", "standard", "--tasks", "binary").weights == "random"  # no backbone, no weights
-    assert asked("--weights", str(tmp_path)).weights == str(tmp_path)
-    with pytest.raises(StudyError, match="does not fit the quick profile's densenet121, a small relative"):
-        asked("--weights", "imagenet")
-    with pytest.raises(StudyError, match="--weights no/such does not exist"):
-        asked("--weights", "no/such")
+    # Whether it is there is asked when it is needed: a study goes on without the file it was given
+    for given in (str(tmp_path), "no/such"):
+        assert asked("--profile", "standard", "--weights", given).weights == given
+    for given in ("imagenet", str(tmp_path)):
+        with pytest.raises(
+            StudyError, match=f"--weights {given} does not fit the quick profile's densenet121, a small rela"
+        ):
+            asked("--weights", given)
 
 
 def test_a_stack_alone_has_no_choice_of_framework() -> None:
@@ -295,6 +316,12 @@ def test_the_folder_is_named_after_data_and_profile(tmp_path: Path) -> None:
     two.mkdir()
     assert directory_of(parse("--data", str(one), f"{two}/")) == Path("results/one+two-quick")
     assert directory_of(parse("--out", "here")) == Path("here")
+
+
+def test_data_folders_may_be_given_one_by_one(tmp_path: Path) -> None:
+    one, two = str(tmp_path), str(tmp_path.parent)
+    assert asked("--data", one, "--data", two).data == asked("--data", one, two).data == (one, two)
+    assert asked().data == ()
 
 
 def test_a_data_folder_that_is_not_there_is_named() -> None:
@@ -312,6 +339,7 @@ def test_patients_are_those_of_the_phantom(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--seeds", "0"], "argument --seeds: must be a whole number of at least 1, not '0'"),
+        (["--split-seed", "-1"], "argument --split-seed: must be a whole number of at least 0, not '-1'"),
         (["--folds", "-1"], "argument --folds: must be a whole number of at least 1"),
         (["--epochs", "2.5"], "argument --epochs: must be a whole number of at least 1, not '2.5'"),
         (["--frameworks", "jax"], "argument --frameworks: invalid choice: 'jax'"),
