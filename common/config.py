@@ -277,6 +277,13 @@ class Recipe:
     dice_smooth: float = 1.0  # px; added to numerator and denominator of the soft Dice
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    def __post_init__(self) -> None:
+        if self.sampling == self.class_weights == "balanced":
+            raise ValueError(
+                "sampling and class_weights are both 'balanced', which would count rare classes twice; "
+                "take one of them"
+            )
+
 
 @dataclass(frozen=True)
 class Phantom:
@@ -344,8 +351,8 @@ PROFILES: dict[str, Profile] = {
         "quick",
         2,
         1,
-        {"binary": 8, "subtype": 6, "segmentation": 6},
-        Phantom(patients=90),
+        {"binary": 7, "subtype": 5, "segmentation": 5},
+        Phantom(patients=80),
         QUICK_SPECS,
         "random",
         LIGHT_AUGMENTATION,
@@ -396,9 +403,8 @@ def recipe_of(
     if model in BACKBONES:
         recipe = dataclasses.replace(recipe, label_smoothing=0.05)
         if weights != "random":  # a head that knows nothing must not spoil the weights behind it
-            recipe = dataclasses.replace(
-                recipe, head_epochs=max(1, recipe.epochs // 6), backbone_rate_fraction=0.1
-            )
+            head_epochs = min(recipe.epochs - 1, max(1, recipe.epochs // 6))  # at least one is left for all
+            recipe = dataclasses.replace(recipe, head_epochs=head_epochs, backbone_rate_fraction=0.1)
     return dataclasses.replace(recipe, batch_size=batch_size or recipe.batch_size)
 
 

@@ -7,6 +7,7 @@ that cannot be read is an answer with its reason, never a stop.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from common.config import GATE_TASKS, NOTICE
 from common.data.dicom import is_dicom, read_dicom_header
-from common.data.folders import LEAVINGS, PICTURE_SUFFIXES
+from common.data.folders import LEAVINGS, NOT_INPUT, PICTURE_SUFFIXES
 from common.data.images import ImageError, read_image, resize_image, restore_mask
 from common.errors import StudyError
 from common.framework import Framework
@@ -89,7 +90,8 @@ def calls_stroke(y_score: NDArray[np.float64], threshold: float | None) -> NDArr
 
 
 def list_pictures(places: Sequence[Path]) -> list[Path]:
-    """Files as given, and of folders every picture below, in the order of their names. Hidden ones are passed over.
+    """Files as given, and of folders every picture below, in the order of their names. Hidden ones are passed over, and
+    folders of masks and overlays, which show the answer.
 
     Raises StudyError for a folder without a picture. A file that does not exist becomes a row with its reason.
     """
@@ -106,7 +108,10 @@ def list_pictures(places: Sequence[Path]) -> list[Path]:
 
 
 def _is_picture(file: Path, folder: Path) -> bool:
-    if any(part.startswith(".") or part in LEAVINGS for part in file.relative_to(folder).parts):
+    below = file.relative_to(folder)
+    if any(part.startswith(".") or part in LEAVINGS for part in below.parts):
+        return False
+    if any(part.casefold() in NOT_INPUT for part in below.parent.parts):
         return False
     return file.is_file() and (file.suffix.casefold() in PICTURE_SUFFIXES or is_dicom(file))
 
@@ -202,7 +207,7 @@ def write_answers(answers: Iterable[Answer], out: Path, about: dict[str, Any]) -
 def row_of(answer: Answer, overlay: str = "") -> dict[str, Any]:
     """An answer as plain values; `overlay` is its picture's name in the folder."""
     return {
-        "path": str(answer.path),
+        "path": name_of(answer.path),
         "label": answer.label,
         "probability": answer.probabilities or {},
         "segmented": answer.mask is not None,
@@ -213,11 +218,16 @@ def row_of(answer: Answer, overlay: str = "") -> dict[str, Any]:
     }
 
 
+def name_of(path: Path) -> str:
+    """A path that can be shown and written; bytes of it that are no UTF-8, which some disks allow, are replaced."""
+    return os.fsencode(path).decode("utf-8", errors="replace")
+
+
 def describe_answer(answer: Answer) -> str:
     """One line for the console."""
     if answer.fault:
-        return f"{answer.path}  {answer.fault}"
-    words = [str(answer.path)]
+        return f"{name_of(answer.path)}  {answer.fault}"
+    words = [name_of(answer.path)]
     if answer.probabilities:
         words.append(f"{answer.label} {answer.probabilities[answer.label]:.4f}")
     if answer.mask is None:

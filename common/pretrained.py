@@ -21,6 +21,10 @@ from common.errors import StudyError
 from common.framework import Array
 
 HUB = "https://huggingface.co"
+PREFIXES = {  # of every tensor's name in a backbone's public file
+    "densenet121": ("features.", "classifier."),
+    "convnext_tiny": ("stem.", "stages.", "head."),
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,10 @@ def resolve_weights(
     `choice` is "random" (no file), "imagenet" (those of `config.PRETRAINED`, from the cache or else the hub; `announce`
     is told what is fetched), the path of a safetensors file for the one backbone among the models, or of a folder with
     the files named as in `file_name`. Raises StudyError where a file is missing, cannot be fetched, is not the public
-    one though it should be, or is no safetensors file.
+    one though it should be, is no safetensors file, or names its tensors as no file of the model does.
     """
     backbones = [model for model in BACKBONES if model in models]
-    if choice == "random":
+    if choice == "random" or not backbones:
         return {}
     if choice == "imagenet":
         return {model: _public(model, path) for model, path in _obtain(backbones, announce).items()}
@@ -59,7 +63,7 @@ def file_name(model: str) -> str:
 
 
 def _public(model: str, path: Path) -> Pretrained:
-    known, digest = PRETRAINED[model], _sha256(path)
+    known, digest = PRETRAINED[model], file_sha256(path)
     if digest != known.sha256:
         raise StudyError(
             f"{path} has sha256 {digest}, but the public weights of {model} have {known.sha256}; "
@@ -69,8 +73,8 @@ def _public(model: str, path: Path) -> Pretrained:
 
 
 def _given(model: str, path: Path) -> Pretrained:
-    _check_readable(path)
-    known, digest = PRETRAINED[model], _sha256(path)
+    _check_names(path, model)
+    known, digest = PRETRAINED[model], file_sha256(path)
     return Pretrained(path, _describe(known) if digest == known.sha256 else f"the file {path.name}", digest)
 
 
@@ -105,7 +109,8 @@ def _url(source: PretrainedSource) -> str:
     return f"{HUB}/{source.repository}/resolve/{source.revision}/{source.filename}"
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The sha256 of a weights file's bytes."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -113,6 +118,26 @@ def _sha256(path: Path) -> str:
         raise StudyError(
             f"{path} cannot be read ({error.strerror}); mend its permissions or give another --weights"
         ) from error
+
+
+# --- kept in a study ----------------------------------------------------------------------------------------------
+
+
+def read_kept(study_directory: Path, entry: Mapping[str, str]) -> Pretrained:
+    """The file that a study keeps for a backbone, by its entry {path, source, sha256} in study.json, hashed anew.
+
+    Raises StudyError where it is gone or holds other bytes than study.json says.
+    """
+    path = study_directory / entry["path"]
+    if not path.is_file():
+        raise StudyError(f"{path} is gone; repeat the study's command, which puts it back")
+    digest = file_sha256(path)
+    if digest != entry["sha256"]:
+        raise StudyError(
+            f"{path} has sha256 {digest}, but study.json has {entry['sha256']}; repeat the study's command, which puts "
+            "the right file back"
+        )
+    return Pretrained(path, entry["source"], digest)
 
 
 # --- fetching -----------------------------------------------------------------------------------------------------
@@ -228,13 +253,20 @@ def _deserialize(path: Path) -> list[tuple[str, dict[str, Any]]]:
         raise _no_safetensors(path, error) from error
 
 
-def _check_readable(path: Path) -> None:
-    """Raise StudyError unless the header is that of a safetensors file."""
+def _check_names(path: Path, model: str) -> None:
+    """Raise StudyError unless the header is that of a safetensors file with tensors named as a backbone's."""
     try:
-        with safetensors.safe_open(path, framework="numpy"):
-            pass
+        with safetensors.safe_open(path, framework="numpy") as file:
+            names = sorted(file.keys())
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _no_safetensors(path, error) from error
+    strange = [name for name in names if not name.startswith(PREFIXES[model])]
+    if strange or not names:
+        found = f"a tensor {strange[0]!r}" if strange else "no tensor"
+        raise StudyError(
+            f"{path} does not fit {model}: it holds {found}, and the names of its public weights begin with "
+            f"{' or '.join(PREFIXES[model])}; give a file with the tensors named as in timm's model files"
+        )
 
 
 def _no_safetensors(path: Path, error: Exception) -> StudyError:

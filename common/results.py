@@ -19,10 +19,11 @@ spec, recipe  the model spec and recipe, as in config
 environment   {name: version or setting}       variables  {environment variable: value}
 device        "cpu" | "cuda"                   threads    int        precision  "float32"
 git_commit    str | null                       command    what repeats this run
-data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}}
+data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}};
+              of a segmentation run also masks_sha256, the decoded masks, as cache_sha256 the decoded pixels
 batches       {hashed, sha256, order_sha256}   the first training batches, byte for byte; the rows of all of them
 weights       {initial_sha256, final_sha256, parameters}
-pretrained    null | {source, sha256}          the file that the backbone started from
+pretrained    null | {source, sha256}          the file that the backbone started from, hashed by the run
 phases        [{trainable, epochs, batch_norm}, ...]
 choice        {epoch, val_loss, rule}          threshold  {value, rule} | {value: null} where the largest score decides
 timings       import_seconds, build_seconds, first_step_seconds, step_p50_seconds, step_p95_seconds,
@@ -318,15 +319,22 @@ def read_run(study_directory: Path, run: Run) -> RunRecord | None:
 
 
 def read_study(directory: Path) -> StudyRecord:
-    """Everything of a study but its arrays. Raises StudyError where there is none."""
+    """Everything of a study but its arrays. Raises StudyError where there is none, or one in another format."""
     if not (directory / "study.json").exists():
         raise StudyError(
             f"{directory / 'study.json'} does not exist; give the folder of a study, as --out named it"
         )
     document = read_json(directory / "study.json")
+    written = document.get("format", FORMAT)
+    if written != FORMAT:
+        whose = "an earlier" if isinstance(written, int) and written < FORMAT else "another"
+        raise StudyError(
+            f"{directory / 'study.json'} was written in format {written} by {whose} version; this version reads "
+            f"{FORMAT}: run the study again in another --out"
+        )
     try:
         study = config.study_from_json(document["study"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StudyError(f"{directory / 'study.json'} does not describe a study ({error!r})") from error
     found = (read_run(directory, run) for run in study.runs())
     return StudyRecord(directory, document, study, tuple(record for record in found if record is not None))

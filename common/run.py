@@ -24,7 +24,7 @@ from common.fitting import Emit, fit_model
 from common.framework import Array, Framework, Model, Settings
 from common.metrics import classification
 from common.prediction import choose_mask_threshold, predict_masks, predict_parts
-from common.pretrained import load_pretrained
+from common.pretrained import Pretrained, load_pretrained, read_kept
 from common.results import (
     FORMAT,
     AnyPredictions,
@@ -63,7 +63,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     record = read_study(study_directory)
     task, key = TASKS[run.task], f"{run.task}/{run.model}"
     spec, recipe = record.study.specs[key], record.study.recipes[key]
-    pretrained = (record.document.get("pretrained") or {}).get(run.model)
+    entry = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
     clear_unfinished(directory)
 
@@ -76,8 +76,8 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     building = time.perf_counter()
     model = framework.build(spec)
     build_seconds = time.perf_counter() - building
-    file = study_directory / pretrained["path"] if pretrained else None
-    start = starting_weights(framework, model, spec, run.seed, file)
+    pretrained = read_kept(study_directory, entry) if entry else None
+    start = starting_weights(framework, model, spec, run.seed, pretrained)
     framework.write_weights(model, start)
 
     clock, witness = measure.StepClock(framework.synchronise), stream.Witness()
@@ -134,7 +134,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         },
         "choice": {"epoch": fit.epoch, "val_loss": fit.val_loss, "rule": CHOICE_RULE},
         "threshold": {"value": threshold, "rule": LARGEST_RULE if threshold is None else rule},
-        "pretrained": {name: pretrained[name] for name in ("source", "sha256")} if pretrained else None,
+        "pretrained": {"source": pretrained.source, "sha256": pretrained.sha256} if pretrained else None,
         "phases": [
             {"trainable": one.trainable, "epochs": one.epochs, "batch_norm": BATCH_NORM[one.trainable]}
             for one in phases(recipe)
@@ -209,16 +209,18 @@ def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe
         "cache_sha256": cache.sha256,
         "counts": count_split(samples, split, task),
     }
+    if task.kind == "segmentation":
+        description["masks_sha256"] = cache.masks_sha256
     return RunData(part("train"), {name: part for name, part in judged.items() if len(part)}, description)
 
 
 def starting_weights(
-    framework: Framework, model: Model, spec: ModelSpec, seed: int, pretrained: Path | None
+    framework: Framework, model: Model, spec: ModelSpec, seed: int, pretrained: Pretrained | None
 ) -> dict[str, Array]:
     """The weights of the seed; with a pretrained file, everything but the last layer from there."""
     shapes = {name: array.shape for name, array in framework.read_weights(model).items()}
     start = initial_weights(shapes, spec, seed)
-    return start if pretrained is None else start | load_pretrained(pretrained, shapes, spec.head)
+    return start if pretrained is None else start | load_pretrained(pretrained.path, shapes, spec.head)
 
 
 def predict(

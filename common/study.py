@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from common import config, measure
-from common.config import NOTICE, PROFILES, TASKS, Run, Study
+from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Run, Study
 from common.data.audit import describe_audit, describe_data
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
 from common.data.layouts import open_dataset
@@ -33,11 +32,11 @@ from common.results import (
     StudyRecord,
     read_run,
     read_study,
-    write_atomically,
     write_csv,
     write_json,
 )
 from common.run import utc_now
+from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
 
 try:
     import fcntl
@@ -53,6 +52,7 @@ FIXED = (
     "folds",
     "split_seed",
     "precision",
+    "weights",  # where both have backbones
     "recipes",
     "specs",
 )  # one value a folder; tasks, models, frameworks and seeds may grow
@@ -62,10 +62,10 @@ def prepare_study(
     study: Study,
     directory: Path,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
-    find_weights: Callable[[Sequence[str]], Mapping[str, Pretrained]] = lambda models: {},
+    find_weights: FindWeights = lambda models: {},
 ) -> StudyRecord:
     """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels, and the
-    files that backbones start from (`find_weights`: the models of the tasks that the data can serve -> their files).
+    files that backbones start from, which `find_weights` is asked for where the folder does not hold them yet.
 
     A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
     and refused otherwise (StudyError): finished runs must stay comparable with new ones. The device "auto" is resolved
@@ -79,11 +79,14 @@ def prepare_study(
     if record:
         _check_comparable(record.study, study, directory)
     _check_writable(directory)
+    # What is missing is best told before pictures are read; but nothing is fetched for a task that may be left out.
+    wait = study.skippable and study.weights == "imagenet"
+    pretrained = {} if wait else find_starts(study, record, directory, find_weights)
     try:
         samples = open_samples(study, on_progress)
         study, skipped = choose_tasks(study, samples)
-        pretrained = find_weights(study.models)
-        _check_starts(record, study.models, pretrained, directory)
+        if wait:
+            pretrained = find_starts(study, record, directory, find_weights)
         grid = _merge(record.study, study) if record else study
         caches = build_caches(grid, samples, directory / "data" / "cache", on_progress)
         readable = samples
@@ -100,10 +103,11 @@ def prepare_study(
                 "choose another --out"
             )
         table = split_table(readable, study.folds, study.split_seed)
-        splits = [task_split(readable, table, TASKS[task]) for task in grid.tasks]
+        grid, split, unsplit = split_tasks(grid, readable, table)
+        pretrained = {model: one for model, one in pretrained.items() if model in grid.models}
         write_csv(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
-        write_csv(directory / "data" / "split.csv", pd.concat(splits, ignore_index=True))
-        audit = describe_data(samples, readable, list(caches.values()), skipped + unserved)
+        write_csv(directory / "data" / "split.csv", split)
+        audit = describe_data(samples, readable, list(caches.values()), skipped + unserved + unsplit)
         write_json(directory / "data" / "audit.json", audit)
         document = {
             "format": FORMAT,
@@ -152,6 +156,29 @@ def choose_tasks(study: Study, samples: pd.DataFrame) -> tuple[Study, list[dict[
     return dataclasses.replace(study, tasks=kept), skipped
 
 
+def split_tasks(
+    study: Study, samples: pd.DataFrame, table: pd.DataFrame
+) -> tuple[Study, pd.DataFrame, list[dict[str, str]]]:
+    """The study with the tasks of which every part shows every class, their rows of the split table, and what was left
+    out: [{"task", "reason"}].
+
+    Raises StudyError where a task that was asked for by name lacks a class somewhere, or every task does.
+    """
+    splits: dict[str, pd.DataFrame] = {}
+    skipped: list[dict[str, str]] = []
+    for task in study.tasks:
+        try:
+            splits[task] = task_split(samples, table, TASKS[task])
+        except StudyError as error:
+            if not study.skippable:
+                raise
+            skipped.append({"task": task, "reason": str(error)})
+    if not splits:
+        raise StudyError(skipped[0]["reason"])
+    kept = dataclasses.replace(study, tasks=tuple(splits))
+    return kept, pd.concat(splits.values(), ignore_index=True), skipped
+
+
 def build_caches(
     study: Study, samples: pd.DataFrame, parent: Path, on_progress: Callable[[int, int], object]
 ) -> dict[int, Cache]:
@@ -164,26 +191,6 @@ def build_caches(
         size: build_cache(samples, size, parent, on_progress=on_progress, masks=masks)
         for size, masks in sorted(with_masks.items())
     }
-
-
-def pretrained_of(record: StudyRecord | None) -> dict[str, dict[str, str]]:
-    """Model -> {path, source, sha256} of the files that backbones of a study start from."""
-    return dict(record.document.get("pretrained") or {}) if record else {}
-
-
-def keep_weights(
-    pretrained: Mapping[str, Pretrained], kept: Mapping[str, dict[str, str]], directory: Path
-) -> dict[str, dict[str, str]]:
-    """Put the files that backbones start from into the study, so that its runs need nothing from elsewhere; returns
-    `kept`, what is there already, with what came in. Of a model that is there already nothing changes.
-    """
-    entries = dict(kept)
-    for model, one in pretrained.items():
-        path = Path("data", "weights", f"{model}.safetensors")
-        if model not in kept or not (directory / path).exists():
-            _copy(one.path, directory / path)
-            entries.setdefault(model, {"path": path.as_posix(), "source": one.source, "sha256": one.sha256})
-    return entries
 
 
 def missing_runs(study: Study, directory: Path) -> list[Run]:
@@ -269,16 +276,6 @@ def describe_source(study: Study) -> str:
     return f"data: {', '.join(study.data) or 'the drawn phantom (not patients)'}"
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file atomically."""
-
-    def write(stream: BinaryIO) -> None:
-        with source.open("rb") as original:
-            shutil.copyfileobj(original, stream)
-
-    write_atomically(target, write)
-
-
 def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
     """What shows a sample's slice in the report: the study's largest cache, or nothing where it is gone or damaged."""
     try:
@@ -304,6 +301,8 @@ def _check_comparable(earlier: Study, asked: Study, directory: Path) -> None:
     """Raise StudyError where the runs of the two could not be compared."""
     for name in FIXED:
         before, now = getattr(earlier, name), getattr(asked, name)
+        if name == "weights" and not (_has_backbones(earlier) and _has_backbones(asked)):
+            continue
         if name in ("recipes", "specs"):
             shared = {f"{task}/{model}" for task, model in earlier.pairs} & now.keys()
             before, now = {k: before[k] for k in shared}, {k: now[k] for k in shared}
@@ -314,22 +313,8 @@ def _check_comparable(earlier: Study, asked: Study, directory: Path) -> None:
             )
 
 
-def _check_starts(
-    record: StudyRecord | None, models: Sequence[str], pretrained: Mapping[str, Pretrained], directory: Path
-) -> None:
-    """Raise StudyError where a model of the study started from other weights, for whichever task."""
-    kept = {model: entry["sha256"] for model, entry in pretrained_of(record).items()}
-    given = {model: one.sha256 for model, one in pretrained.items()}
-    for model in (model for model in models if record and model in record.study.models):
-        if kept.get(model) != given.get(model):
-            before, now = (
-                f"the file with sha256 {digests[model][:12]}" if model in digests else "random numbers"
-                for digests in (kept, given)
-            )
-            raise StudyError(
-                f"{model} in {directory} started from {before}, not from {now}; "
-                "give the same --weights or choose another --out"
-            )
+def _has_backbones(study: Study) -> bool:
+    return any(model in BACKBONES for model in study.models)
 
 
 def _merge(earlier: Study, asked: Study) -> Study:
@@ -343,6 +328,7 @@ def _merge(earlier: Study, asked: Study) -> Study:
         tasks=union("tasks"),
         frameworks=union("frameworks"),
         seeds=max(earlier.seeds, asked.seeds),
+        weights=(asked if _has_backbones(asked) else earlier).weights,
         recipes={**earlier.recipes, **asked.recipes},
         specs={**earlier.specs, **asked.specs},
     )

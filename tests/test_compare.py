@@ -182,7 +182,8 @@ PAIRS = [("binary", "cnn"), ("subtype", "densenet121"), ("segmentation", "unet")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyRecord, str]:
     """A study of three tasks on drawn patients with painted overlays, made by two commands; what the second printed."""
     folder = tmp_path_factory.mktemp("tasks")
-    write_phantom(folder / "heads", Phantom(patients=12, slices_max=9, image_size=64), "strokes")
+    phantom = Phantom(patients=12, slices_min=4, slices_max=5, image_size=64)
+    write_phantom(folder / "heads", phantom, "strokes")
     asked = ("--data", folder / "heads", "--seeds", 1, "--workers", 2, *LIGHT, "--out", folder / "study")
     answer = run("study", *asked, "--tasks", "subtype", "--models", "densenet121")
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -247,7 +248,7 @@ def test_the_report_has_every_task_and_the_two_stages(tasks: tuple[StudyRecord, 
     for name in ("report.html", "report.md"):
         text = (record.directory / name).read_text(encoding="utf-8")
         assert all(words in text for words in ("DenseNet-121", "U-Net", "Dice", NOTICE)), name
-    assert "Two stages: DenseNet-121, then U-Net" in printed
+    assert "Two stages: DenseNet-121 (reduced), then U-Net, aligned" in printed
     assert partial_files(record.directory) == []
 
 

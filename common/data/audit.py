@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from common.config import NOTICE
+from common.config import NOTICE, OVERLAY_CONFIDENCE_MIN
 from common.data.cache import Cache
+from common.data.folders import number
 from common.data.samples import NO_LESION, OVERLAY
 from common.data.splits import patients_on_two_sides
 
@@ -24,6 +25,7 @@ def describe_data(
     labels_of_patient = readable.groupby("patient")["label"].nunique()
     unreadable = {row.id: row for cache in caches for row in cache.unreadable}
     unreadable_masks = {row.id: row for cache in caches for row in cache.unreadable_masks}
+    doubtful_masks = {row.id: row for cache in caches for row in cache.doubtful_masks}
     return {
         "notice": NOTICE,
         "sources": sorted(samples["source"].unique()),
@@ -39,6 +41,7 @@ def describe_data(
         "skipped_tasks": list(skipped),
         "unreadable": [dataclasses.asdict(row) for row in unreadable.values()],
         "unreadable_masks": [dataclasses.asdict(row) for row in unreadable_masks.values()],
+        "doubtful_masks": [dataclasses.asdict(row) for row in doubtful_masks.values()],
     }
 
 
@@ -51,6 +54,12 @@ def describe_audit(audit: Mapping[str, Any]) -> Iterator[str]:
         yield f"task {row['task']} is left out: {row['reason']}"
     for row in (*audit["unreadable"], *audit["unreadable_masks"]):
         yield f"left out: {row['reason']}"
+    if doubtful := audit["doubtful_masks"]:
+        masks = number(doubtful, "painted mask")
+        yield (
+            f"used although doubtful (confidence below {OVERLAY_CONFIDENCE_MIN:g}): {masks}, e.g. of "
+            f"{doubtful[0]['id']}; the report lists them"
+        )
 
 
 def mask_kind(mask: str) -> str:

@@ -34,7 +34,7 @@ from common.data.samples import NO_LESION, OVERLAY, samples_digest
 from common.errors import StudyError
 from common.results import read_json, unpack_masks, write_json
 
-CACHE_VERSION = 2  # raise when decoding or resizing changes pixels, or when the files change their form
+CACHE_VERSION = 3  # raise when decoding or resizing changes pixels, or when the files change their form
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,16 @@ class Unreadable:
 
 
 @dataclass(frozen=True)
+class DoubtfulMask:
+    """A painted lesion's mask that is used although its reader is not sure of it, see `common.data.masks.Doubt`."""
+
+    id: str  # of the sample
+    method: str
+    confidence: float
+    note: str
+
+
+@dataclass(frozen=True)
 class Cache:
     """Decoded slices on disk, addressed by sample id."""
 
@@ -54,7 +64,7 @@ class Cache:
     size: int  # px
     rows: dict[str, int]  # sample id -> row of images.npy
     unreadable: tuple[Unreadable, ...]
-    sha256: str  # of the pixels of all readable rows, in row order, each followed by its mask
+    sha256: str  # of the pixels of all readable rows, in row order, and of nothing else
     offset: int  # bytes of the .npy header
     grid_mm: dict[str, float] = field(default_factory=dict)  # sample id -> mm of a pixel, where known
     with_masks: bool = False
@@ -63,6 +73,8 @@ class Cache:
     empty_masks: frozenset[str] = frozenset()  # ids whose mask was read and shows no lesion: no row
     unknown_masks: frozenset[str] = frozenset()  # ids without a known mask, the unreadable ones among them
     unreadable_masks: tuple[Unreadable, ...] = ()
+    doubtful_masks: tuple[DoubtfulMask, ...] = ()
+    masks_sha256: str = ""  # of what is known of the masks of all readable rows, in row order; "" without
 
     def read(self, sample_ids: list[str]) -> NDArray[np.uint8]:
         """The slices, (len(sample_ids), size, size). Raises StudyError for an unknown id or a damaged file."""
@@ -188,6 +200,8 @@ def open_cache(directory: Path) -> Cache:
                 empty_masks=frozenset(masks["empty"]),
                 unknown_masks=frozenset(masks["unknown"]),
                 unreadable_masks=tuple(Unreadable(**row) for row in masks["unreadable"]),
+                doubtful_masks=tuple(DoubtfulMask(**row) for row in masks["doubtful"]),
+                masks_sha256=str(masks["sha256"]),
             )
             arrays["masks.npy"] = cache.mask_offset + len(masks["ids"]) * _mask_bytes(size)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -230,14 +244,15 @@ def _write_cache(
     on_progress: Callable[[int, int], object],
 ) -> None:
     asked = samples["mask"].where(~samples["mask"].isin(["", NO_LESION]) & masks, "")
-    columns = (samples["id"], samples["path"], asked, samples["pixel_mm"])
+    columns = (samples["id"], samples["path"], samples["mask"], asked, samples["pixel_mm"])
     ids: list[str] = []  # row -> sample id, "" where the picture could not be read
     unreadable: list[Unreadable] = []
     grid_mm: dict[str, float] = {}
     mask_ids: list[str] = []  # row -> sample id, "" where there is no lesion to show
     unreadable_masks: list[Unreadable] = []
+    doubtful_masks: list[DoubtfulMask] = []
     empty_masks: list[str] = []
-    digest = hashlib.sha256()
+    digest, masks_digest = hashlib.sha256(), hashlib.sha256()
     with ExitStack() as stack:
         images, offset = _reserve(directory / "images.npy", (len(samples), size, size), stack)
         if masks:
@@ -246,7 +261,7 @@ def _write_cache(
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         work = zip(samples["path"], asked, strict=True)
         results = map_in_order(pool, lambda item: decode_sample(*item, size), work)
-        for result, sample_id, path, mask, mm in zip(results, *columns, strict=True):
+        for result, sample_id, path, given, mask, mm in zip(results, *columns, strict=True):
             decoded = None if isinstance(result, ImageError) else result
             ids.append(sample_id if decoded else "")
             _put(images, decoded.image if decoded else None, size**2, digest)
@@ -257,11 +272,17 @@ def _write_cache(
             if mask:
                 lesion = decoded.mask if decoded else None
                 mask_ids.append(sample_id if lesion is not None else "")
-                _put(lesions, lesion, _mask_bytes(size), digest)
+                _put(lesions, lesion, _mask_bytes(size), masks_digest)
             if mask and decoded and decoded.mask_fault:
                 unreadable_masks.append(_describe(sample_id, path, mask, decoded.mask_fault))
             elif mask and decoded and decoded.mask is None:
                 empty_masks.append(sample_id)
+            if decoded:  # after the mask, which kind: unknown and empty ones have no bytes of their own
+                known = given != "" and not decoded.mask_fault
+                empty = b"none" if known else b"unknown"
+                masks_digest.update(empty if decoded.mask is None else b"lesion")
+                if doubt := decoded.mask_doubt:
+                    doubtful_masks.append(DoubtfulMask(sample_id, **vars(doubt)))
             on_progress(len(ids), len(samples))
     unknown = {*samples.loc[samples["mask"] == "", "id"], *(row.id for row in unreadable_masks)}
     document = {
@@ -281,6 +302,8 @@ def _write_cache(
             "empty": empty_masks,
             "unknown": sorted(unknown),
             "unreadable": [vars(row) for row in unreadable_masks],
+            "doubtful": [vars(row) for row in doubtful_masks],
+            "sha256": masks_digest.hexdigest(),
         }
     write_json(directory / "cache.json", document)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data.images import ImageError, read_image, resize_image, resize_mask
-from common.data.masks import read_lesion_mask
+from common.data.masks import Doubt, read_judged_mask
 from common.data.phantom import draw
 from common.data.samples import OVERLAY
 from common.results import pack_masks
@@ -33,6 +33,7 @@ class Slice:
         NDArray[np.uint8] | None
     )  # packed; None where it shows no lesion, was not asked for or cannot be read
     mask_fault: ImageError | None
+    mask_doubt: Doubt | None = None
 
 
 def read_slice(path: str) -> NDArray[np.uint8]:
@@ -42,7 +43,7 @@ def read_slice(path: str) -> NDArray[np.uint8]:
 
 def decode_sample(path: str, mask: str, size: int) -> Slice | ImageError:
     """The slice at `size` px, or why it cannot be read; `mask` as in the sample table, "" for none asked for."""
-    lesion, mask_fault = None, None
+    lesion, mask_fault, mask_doubt = None, None, None
     try:
         if mask == path and path.startswith("phantom:"):  # drawn once for both
             drawing = draw(path)
@@ -53,23 +54,23 @@ def decode_sample(path: str, mask: str, size: int) -> Slice | ImageError:
         return error
     if mask and lesion is None:
         try:
-            lesion = _read_mask_of(image, mask, path)
+            lesion, mask_doubt = _read_mask_of(image, mask, path)
         except ImageError as error:
             mask_fault = error
     packed = None
     if lesion is not None and lesion.any():
         packed = pack_masks(resize_mask(lesion, size)[np.newaxis])[0]
     resized = np.ascontiguousarray(resize_image(image, size))
-    return Slice(resized, max(image.shape), packed, mask_fault)
+    return Slice(resized, max(image.shape), packed, mask_fault, mask_doubt)
 
 
-def _read_mask_of(image: NDArray[np.uint8], mask: str, path: str) -> NDArray[np.bool_]:
-    lesion = read_lesion_mask(mask, path)
+def _read_mask_of(image: NDArray[np.uint8], mask: str, path: str) -> tuple[NDArray[np.bool_], Doubt | None]:
+    lesion, doubt = read_judged_mask(mask, path)
     if lesion.shape != image.shape:
         found, wanted = (f"{width} x {height} px" for height, width in (lesion.shape, image.shape))
         fault = f"is {found}, its picture {wanted}"
         raise ImageError(mask.removeprefix(OVERLAY), fault, "a mask must have its picture's size")
-    return lesion
+    return lesion, doubt
 
 
 def map_in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -67,7 +67,11 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         values = _channels(_decode(path, data), path)
         if values.ndim == 2:
             return values
-        red, green, blue = values[..., 0], values[..., 1], values[..., 2]  # a reduction over axis 2 is 20 times slower
+        red, green, blue = (
+            values[..., 0],
+            values[..., 1],
+            values[..., 2],
+        )  # a reduction over axis 2 is 20 times slower
         spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         coloured = int(np.count_nonzero(spread > config.COLOUR_TOLERANCE))
         if coloured > config.COLOUR_PIXELS:

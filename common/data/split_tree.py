@@ -3,7 +3,8 @@
     python -m common.data.splits DIR... [--folds K] [--split-seed S] [--fold F] --materialise OUT
 
 For other tools that want folders: the same pictures in the same parts as a study of these folders has. Beside the parts
-stand `patients.csv` and, where the data have external samples, `External_Test/` with `labels.csv`.
+stand, where all patients are known, `patients.csv`, and, where the data have external samples, `External_Test/` with
+`labels.csv`. Patients that were grouped by similarity are not written down: the table would be taken for knowledge.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from common import config
 from common.config import NOTICE, SPLITS
 from common.data.images import ImageError, read_image
 from common.data.layouts import open_dataset
+from common.data.patients import PATIENTS_FILE
 from common.data.samples import NO_LESION, OVERLAY
 from common.data.splits import EXTERNAL, split_table
 from common.errors import StudyError
@@ -87,12 +89,18 @@ def _fill(samples: pd.DataFrame, split: pd.Series, out: Path) -> Counter[str]:
             means[_place(Path(row["mask"].removeprefix(OVERLAY)), folder / "OVERLAY" / below, name)] += 1
         elif row["mask"] not in ("", NO_LESION):
             means[_place(Path(row["mask"]), folder / "MASKS" / below, name)] += 1
-    patients = pd.DataFrame({"image_id": names, "patient": samples["patient"]})
-    patients.to_csv(out / "patients.csv", index=False, lineterminator="\n")
+    if _patients_known(samples):
+        patients = pd.DataFrame({"image_id": names, "patient": samples["patient"]})
+        patients.to_csv(out / PATIENTS_FILE, index=False, lineterminator="\n")
     if labels:
         table = pd.DataFrame(labels)
         table.to_csv(out / EXTERNAL_FOLDER / "labels.csv", index=False, lineterminator="\n")
     return means
+
+
+def _patients_known(samples: pd.DataFrame) -> bool:
+    """Whether all are: a table for some pictures only cannot be read back."""
+    return not samples["patient_from"].eq("similarity").any()
 
 
 def _unique_names(samples: pd.DataFrame) -> list[str]:
@@ -167,6 +175,8 @@ def _materialise(options: argparse.Namespace) -> int:
         inside_part = samples[samples["id"].map(split) == part]
         if len(inside_part):
             print(f"{part}: {len(inside_part)} images of {inside_part['patient'].nunique()} patients")
+    if not _patients_known(samples):
+        print(f"no {PATIENTS_FILE}: the patients are unknown, they were grouped by similarity")
     placed = ", ".join(f"{count} by {name}" for name, count in sorted(means.items()))
     print(f"{options.materialise}: {placed}. {NOTICE}")
     return 0

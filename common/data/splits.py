@@ -58,6 +58,7 @@ def split_table(samples: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
 def task_split(samples: pd.DataFrame, table: pd.DataFrame, task: Task) -> pd.DataFrame:
     """The rows of a split table that a task can use, with the column task; id, fold, split, task.
 
+    External rows stay only if every class of the task is among them: what has one class has no score worth a name.
     Raises StudyError unless training, validation and test of every fold hold every class of the task.
     """
     inside = samples[takes_part(samples, task)]
@@ -70,6 +71,9 @@ def task_split(samples: pd.DataFrame, table: pd.DataFrame, task: Task) -> pd.Dat
             for index, label in enumerate(task.classes):
                 if (fold, part, index) not in shown:
                     raise StudyError(_why_incomplete(inside, task, len(folds), fold, part, label))
+    external = rows["split"] == EXTERNAL
+    if rows.loc[external, "id"].map(class_of).nunique() < len(task.classes):
+        rows = rows[~external].reset_index(drop=True)
     return rows
 
 

@@ -72,11 +72,6 @@ def cascade_section(record: StudyRecord, figures_directory: Path) -> CascadeSect
     )
 
 
-def cascade_table(record: StudyRecord) -> pd.DataFrame:
-    """`tables/cascade.csv`, see `table_of`."""
-    return table_of(read_cascades(record))
-
-
 def nothing(record: StudyRecord, cascades: list[Cascade]) -> str:
     """Why no two stages can be joined."""
     found = {one.run.task for one in record.complete}

@@ -76,15 +76,17 @@ def origin(document: Mapping[str, Any]) -> str:
 
 
 def phase_words(phases: object) -> str:
-    """How a training of several phases went; empty for one phase."""
-    if not isinstance(phases, list) or len(phases) < 2:
+    """How a training went that had several phases or began with the last layer alone; empty for any other."""
+    if not isinstance(phases, list) or not phases:
+        return ""
+    if len(phases) < 2 and phases[0].get("trainable") != "head":
         return ""
     parts = [
         f"{'the last layer alone' if one.get('trainable') == 'head' else 'all layers'} for "
         f"{plural(int(one.get('epochs', 0)), 'epoch')} (batch norm in {one.get('batch_norm', 'an unrecorded')} mode)"
         for one in phases
     ]
-    return f"Trained in phases: {', then '.join(parts)}."
+    return f"Trained in {'phases' if len(parts) > 1 else 'one phase'}: {', then '.join(parts)}."
 
 
 def brief(value: object) -> str:
@@ -217,6 +219,7 @@ def one_command(study: Study, name: str, grid: list[list[str]]) -> str:
         weights,
         ["--frameworks", *study.frameworks],
         ["--seeds", str(study.seeds), "--folds", str(study.folds)],
+        ["--split-seed", str(study.split_seed)] if study.split_seed else [],
         [*changed(study, "epochs"), *changed(study, "batch_size")],
         ["--device", study.device, "--precision", study.precision],
         ["--threads", str(study.threads)] if study.threads else [],

@@ -35,7 +35,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LANES = {
     "lockstep": "Same starting weights, same batches, no dropout: step by step, the frameworks must agree to rounding.",
     "aligned": "Aligned lane: the same mathematics, starting weights, batch order, augmented pixels and schedule for "
-    "every framework; its own are only the dropout draws and the kernels.",
+    "every framework; its own are only the dropout and stochastic-depth draws and the kernels.",
     "native": "Native lane: each framework as shipped, with its own initialisers and defaults.",
 }
 STYLES = ("report.css", "masks.css")

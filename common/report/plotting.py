@@ -19,8 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from common.report.tables import defused
-from common.results import write_atomically, write_csv, write_text
+from common.results import defused, write_atomically, write_csv, write_text
 
 # Okabe & Ito (2008): told apart with every common colour vision. Marks and dashes say the same without colour.
 COLOURS = {

@@ -15,7 +15,7 @@ from common.config import SPLITS
 from common.report.evidence import UNREADABLE, flatten
 from common.report.reading import AnyComparison, Evidence, members
 from common.report.scores import Scores
-from common.results import RunRecord, write_csv, write_text
+from common.results import RunRecord, defused, write_csv, write_text
 from common.statistics import spread
 
 TIMINGS = {  # of run.json: (title, unit)
@@ -46,7 +46,6 @@ SETTINGS = (
     "phases",
     "git_commit",
 )
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def score_table(comparisons: Sequence[tuple[AnyComparison, Scores]]) -> pd.DataFrame:
@@ -208,11 +207,6 @@ def write_table(directory: Path, name: str, table: pd.DataFrame, latex: bool = F
     if latex:
         text = table.to_latex(index=False, escape=True, float_format="%.4f", na_rep="--")
         write_text(directory / f"{name}.tex", text)
-
-
-def defused(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, with an apostrophe before it. Numbers stay numbers."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def finite(value: float) -> float | None:

@@ -1,13 +1,14 @@
 """The inventory of the data, as a document and in lines for a reader."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
-from tiny import make_row, make_study, tiny_world, write_strokes
+from tiny import make_row, make_study, tiny_world, write_cache, write_strokes
 
 from common.config import Phantom
 from common.data.audit import describe_audit, describe_data, mask_kind
-from common.data.cache import Unreadable, build_cache, keep_readable
+from common.data.cache import DoubtfulMask, Unreadable, build_cache, keep_readable
 from common.data.layouts import open_dataset
 from common.data.phantom import phantom_samples
 from common.data.samples import sample_table
@@ -90,6 +91,23 @@ def test_what_several_caches_could_not_read_is_listed_once(tmp_path: Path) -> No
     assert lines[2].startswith("left out: the lesion mask Bleeding/10000.png is empty")
 
 
+def test_masks_in_doubt_are_listed_once(tmp_path: Path) -> None:
+    samples = sample_table(ROWS)
+    cache = write_cache(tmp_path, samples)
+    doubted = (
+        DoubtfulMask("a/2", "saturation", 0.2, "two outlines"),
+        DoubtfulMask("b/1", "difference", 0.4, ""),
+    )
+    caches = [dataclasses.replace(cache, doubtful_masks=doubted[:count]) for count in (1, 2)]
+    audit = describe_data(samples, samples, caches, [])
+    assert audit["doubtful_masks"] == [
+        {"id": "a/2", "method": "saturation", "confidence": 0.2, "note": "two outlines"},
+        {"id": "b/1", "method": "difference", "confidence": 0.4, "note": ""},
+    ]
+    *_, line = describe_audit(audit)
+    assert line.startswith("used although doubtful (confidence below 0.5): 2 painted masks, e.g. of a/2;")
+
+
 AUDIT = {
     "used": 7,
     "patients": 3,
@@ -98,6 +116,7 @@ AUDIT = {
     "skipped_tasks": [],
     "unreadable": [],
     "unreadable_masks": [],
+    "doubtful_masks": [],
 }
 
 

@@ -97,7 +97,8 @@ def tiny_batch(step: int) -> Batch:
 # --- order --------------------------------------------------------------------------------------------------------
 
 SHUFFLED, BALANCED, FOREGROUND = (
-    dataclasses.replace(RECIPE, sampling=name) for name in ("shuffled", "balanced", "foreground")
+    dataclasses.replace(RECIPE, sampling=name, class_weights="none")
+    for name in ("shuffled", "balanced", "foreground")
 )
 class_lists = st.lists(st.integers(0, 2), min_size=1, max_size=120)
 

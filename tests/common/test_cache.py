@@ -1,6 +1,7 @@
 """Decoded once, found again, never half, never silently wrong."""
 
 import dataclasses
+import json
 import os
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from tiny import make_mask, make_row, make_samples, write_cache, write_pictures
 
+from common import config
 from common.config import Phantom
 from common.data import decoding
 from common.data.cache import build_cache, keep_readable, open_cache
@@ -18,7 +20,7 @@ from common.data.decoding import DECODE_AHEAD, read_slice
 from common.data.images import read_image, resize_image, resize_mask
 from common.data.layouts import open_dataset
 from common.data.phantom import Drawing, draw, phantom_samples
-from common.data.samples import NO_LESION, sample_table
+from common.data.samples import NO_LESION, OVERLAY, sample_table
 from common.errors import StudyError
 
 
@@ -176,7 +178,8 @@ def test_masks_asked_for_later_make_a_new_cache(tmp_path: Path, masked: pd.DataF
     without = build_cache(masked, 16, tmp_path / "cache")
     with_masks = build_cache(masked, 16, tmp_path / "cache", masks=True)
     assert without.directory != with_masks.directory
-    assert without.sha256 != with_masks.sha256
+    assert without.sha256 == with_masks.sha256  # the pixels are the same
+    assert without.masks_sha256 == ""
     assert build_cache(masked, 16, tmp_path / "cache", masks=True) == with_masks
     assert build_cache(masked, 16, tmp_path / "cache") == without
     # "" and "none" have no file and no digest; still they are not the same.
@@ -184,12 +187,91 @@ def test_masks_asked_for_later_make_a_new_cache(tmp_path: Path, masked: pd.DataF
     assert not build_cache(learned, 16, tmp_path / "cache", masks=True).read_masks(["S/unknown"]).any()
 
 
-def test_the_digest_sees_the_masks(tmp_path: Path, masked: pd.DataFrame) -> None:
+def test_the_digest_of_the_masks_is_another(tmp_path: Path, masked: pd.DataFrame) -> None:
     before = build_cache(masked, 16, tmp_path / "before", masks=True)
     mask = tmp_path / "masked" / "file.mask.png"
     cv2.imwrite(str(mask), make_mask("ischemia", 32).astype(np.uint8) * 255)
     after = build_cache(masked, 16, tmp_path / "after", masks=True)
-    assert before.sha256 != after.sha256
+    assert before.sha256 == after.sha256
+    assert before.masks_sha256 != after.masks_sha256
+
+
+def test_the_digest_of_the_masks_tells_whose_and_unknown_from_none(
+    tmp_path: Path, masked: pd.DataFrame
+) -> None:
+    mask = masked.set_index("id")["mask"].to_dict()
+    swapped = mask | {"S/file": mask["S/empty"], "S/empty": mask["S/file"]}
+    learned = mask | {"S/unknown": NO_LESION}
+    repaired = mask | {"S/damaged": NO_LESION}
+    digests = {
+        build_cache(
+            masked.assign(mask=masked["id"].map(one)), 16, tmp_path / str(number), masks=True
+        ).masks_sha256
+        for number, one in enumerate([mask, swapped, learned, repaired])
+    }
+    assert len(digests) == 4
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> pd.DataFrame:
+    """Overlays with a lesion painted on, with nothing, and of another slice with a lesion; and an empty mask's file."""
+    folder = tmp_path / "painted"
+    folder.mkdir()
+    plain = make_head(0)
+    rows = []
+    for name in ("clear", "bare", "other", "bare-file"):
+        overlay = np.dstack([make_head(1) if name == "other" else plain] * 3)
+        if name in ("clear", "other"):
+            overlay[40:52, 40:52] = (0, 0, 255)
+        cv2.imwrite(str(folder / f"{name}.png"), plain)
+        cv2.imwrite(str(folder / f"{name}.overlay.png"), overlay * 0 if name == "bare-file" else overlay)
+        kind = "" if name == "bare-file" else OVERLAY
+        rows.append(
+            make_row(
+                f"Bleeding/{name}",
+                "bleeding",
+                name,
+                path=str(folder / f"{name}.png"),
+                mask=f"{kind}{folder / name}.overlay.png",
+                mask_sha256=f"overlay {name}",
+            )
+        )
+    return sample_table(rows)
+
+
+def make_head(seed: int) -> np.ndarray:
+    """A round head with spots of its own, 96 px."""
+    head = np.zeros((96, 96), dtype=np.uint8)
+    cv2.circle(head, (48, 48), 42, 110, -1)
+    rng = np.random.default_rng(seed)
+    for x, y in rng.integers(16, 80, size=(60, 2)).tolist():
+        cv2.circle(head, (x, y), 4, int(rng.integers(40, 200)), -1)
+    return head
+
+
+def test_an_overlay_on_which_nothing_is_found_is_unknown_and_no_healthy_slice(
+    tmp_path: Path, painted: pd.DataFrame
+) -> None:
+    cache = build_cache(painted, 32, tmp_path / "cache", masks=True)
+    (left,) = cache.unreadable_masks
+    assert (left.id, left.path) == ("Bleeding/bare", "Bleeding/bare.overlay.png")
+    assert left.reason.startswith("the lesion mask Bleeding/bare.overlay.png shows nothing painted (")
+    assert cache.empty_masks == {"Bleeding/bare-file"}  # a mask's file may say that there is no lesion
+    with pytest.raises(StudyError, match="lesion mask of sample 'Bleeding/bare' is not known"):
+        cache.read_masks(["Bleeding/bare"])
+    readable = keep_readable(painted, cache).set_index("id")
+    assert tuple(readable.loc["Bleeding/bare", ["mask", "mask_sha256"]]) == ("", "")
+    assert cache.read_masks(["Bleeding/clear"])[0, 14:17, 14:17].all()
+
+
+def test_a_mask_that_its_reader_doubts_is_used_and_named(tmp_path: Path, painted: pd.DataFrame) -> None:
+    cache = build_cache(painted, 32, tmp_path / "cache", masks=True)
+    (doubted,) = cache.doubtful_masks
+    assert (doubted.id, doubted.method) == ("Bleeding/other", "saturation")
+    assert 0 < doubted.confidence < config.OVERLAY_CONFIDENCE_MIN
+    assert "looks like another slice" in doubted.note
+    assert cache.read_masks(["Bleeding/other"])[0, 14:17, 14:17].all()
+    assert open_cache(cache.directory) == cache
 
 
 def test_a_phantom_slice_is_drawn_once_for_image_and_mask(
@@ -367,6 +449,16 @@ def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "cache.json").write_text(text)
     with pytest.raises(StudyError, match=r"cache\.json does not describe a cache .*; delete its folder"):
         open_cache(tmp_path)
+
+
+def test_an_older_caches_description_is_named(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache", make_samples(2))
+    path = cache.directory / "cache.json"
+    document = json.loads(path.read_text())
+    del document["masks"]["doubtful"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(StudyError, match=r"does not describe a cache \(KeyError\('doubtful'\)\)"):
+        open_cache(cache.directory)
 
 
 def test_a_folder_without_a_cache_is_named(tmp_path: Path) -> None:

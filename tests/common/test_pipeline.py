@@ -1,6 +1,7 @@
 """Classify, then segment: which slices go on, what is written, and what becomes of files that cannot be read."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -240,13 +241,17 @@ def test_checkpoints_that_cannot_serve(tmp_path: Path) -> None:
 
 
 def test_folders_are_searched_for_pictures(tmp_path: Path) -> None:
-    for name in ("b.png", "a/z.jpg", ".hidden.png", "a/.thumbs/x.png"):
+    answers = ("masks/b.png", "a/MASKS/z.png", "a/Overlay/Bleeding/z.png")
+    for name in ("b.png", "a/z.jpg", ".hidden.png", "a/.thumbs/x.png", *answers):
         write_slice(tmp_path / name, 100)
     (tmp_path / "notes.txt").write_text("no picture")
     for name in ("IM0001", "IM.0002", "DICOMDIR"):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     named = [path.relative_to(tmp_path).as_posix() for path in list_pictures([tmp_path])]
     assert named == ["IM.0002", "IM0001", "a/z.jpg", "b.png"]  # the index of an export is no slice
+    assert list_pictures([tmp_path / "a" / "MASKS"]) == [
+        tmp_path / "a" / "MASKS" / "z.png"
+    ]  # asked for by name
     missing = tmp_path / "missing.png"
     assert list_pictures([missing, tmp_path / "b.png"]) == [missing, tmp_path / "b.png"]
     (tmp_path / "empty").mkdir()
@@ -293,6 +298,29 @@ def test_a_spreadsheet_runs_nothing(
     answers, _ = answers_of([checkpoints], [write_slice(Path("=1+1.png"), 100)])
     list(write_answers(iter(answers), Path("out"), {}))
     assert pd.read_csv("out/predictions.csv")["path"].tolist() == ["'=1+1.png"]
+
+
+def test_a_name_that_is_no_utf8_is_shown_and_written(checkpoints: Path, tmp_path: Path) -> None:
+    sound = write_slice(tmp_path / "100.png", 100)
+    odd = tmp_path / os.fsdecode(b"Sch\xe4del.png")
+    try:
+        odd.write_bytes(sound.read_bytes())
+    except OSError:
+        pytest.skip("this disk takes UTF-8 names only")
+    bad = tmp_path / os.fsdecode(b"\xff.png")
+    answers, _ = answers_of([checkpoints], [odd, bad])
+    list(write_answers(iter(answers), tmp_path / "out", {}))
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    expected = [
+        str(tmp_path / "Sch\N{REPLACEMENT CHARACTER}del.png"),
+        str(tmp_path / "\N{REPLACEMENT CHARACTER}.png"),
+    ]
+    assert [json.loads(line)["path"] for line in lines[1:]] == expected
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["path"].tolist() == expected
+    for answer, name in zip(answers, expected, strict=True):
+        assert describe_answer(answer).encode("utf-8").decode().startswith(f"{name}  ")
+    assert answers[0].label == "normal"  # it was found under its own name
+    assert "does not exist" in answers[1].fault
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -24,7 +24,14 @@ from safetensors.numpy import save, save_file
 
 from common.config import BACKBONES, PRETRAINED, QUICK_SPECS, ConvNextSpec, DenseNetSpec
 from common.errors import StudyError
-from common.pretrained import Pretrained, file_name, load_pretrained, resolve_weights
+from common.pretrained import (
+    Pretrained,
+    file_name,
+    file_sha256,
+    load_pretrained,
+    read_kept,
+    resolve_weights,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 Shapes = dict[str, tuple[int, ...]]
@@ -97,6 +104,7 @@ TINY_SHAPES = densenet_shapes(TINY)
 TINY_1000 = densenet_shapes(
     DenseNetSpec(stem_features=4, blocks=(1, 2), growth=2, bottleneck=2, outputs=1000)
 )
+TINY_CONVNEXT = convnext_shapes(ConvNextSpec(depths=(1, 1), features=(2, 4), outputs=1000))
 
 
 @pytest.fixture
@@ -267,15 +275,16 @@ def test_models_without_public_weights_are_left_out(tiny_file: Path) -> None:
 
 def test_one_file_serves_one_backbone(tiny_file: Path) -> None:
     digest = hashlib.sha256(tiny_file.read_bytes()).hexdigest()
-    found = resolve_weights(str(tiny_file), ["cnn", "convnext_tiny"])
-    assert found == {"convnext_tiny": Pretrained(tiny_file, "the file tiny.safetensors", digest)}
+    found = resolve_weights(str(tiny_file), ["cnn", "densenet121"])
+    assert found == {"densenet121": Pretrained(tiny_file, "the file tiny.safetensors", digest)}
     with pytest.raises(StudyError, match=r"one file for densenet121 and convnext_tiny; give a folder"):
         resolve_weights(str(tiny_file), BACKBONES)
 
 
 def test_a_folder_holds_a_file_for_each_backbone(tmp_path: Path) -> None:
     for number, model in enumerate(BACKBONES):
-        save_file({"a": np.full(2, number, np.float32)}, tmp_path / file_name(model))
+        name = {"densenet121": "features.a", "convnext_tiny": "stages.0.a"}[model]
+        save_file({name: np.full(2, number, np.float32)}, tmp_path / file_name(model))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "convnext_tiny.fb_in1k.safetensors",
         "densenet121.tv_in1k.safetensors",
@@ -289,6 +298,42 @@ def test_a_folder_holds_a_file_for_each_backbone(tmp_path: Path) -> None:
         resolve_weights(str(tmp_path), BACKBONES)
 
 
+@pytest.mark.parametrize("model", BACKBONES)
+def test_a_file_of_another_model_is_refused_by_the_names_in_it(tmp_path: Path, model: str) -> None:
+    """Every public name passes; a stranger among them does not, and neither does a file without tensors."""
+    shapes = {"densenet121": TINY_1000, "convnext_tiny": TINY_CONVNEXT}
+    other = next(name for name in BACKBONES if name != model)
+    path = tmp_path / "some.safetensors"
+    save_file(public_tensors(shapes[model]), path)
+    assert resolve_weights(str(path), [model]).keys() == {model}
+    with pytest.raises(StudyError, match=rf"some\.safetensors does not fit {other}: it holds a tensor '"):
+        resolve_weights(str(path), [other])
+    save_file(public_tensors(shapes[model]) | {"backbone.weight": np.zeros(2, np.float32)}, path)
+    with pytest.raises(
+        StudyError, match=r"it holds a tensor 'backbone\.weight', and the names of its public"
+    ):
+        resolve_weights(str(path), [model])
+    save_file({}, path)
+    with pytest.raises(StudyError, match="it holds no tensor"):
+        resolve_weights(str(path), [model])
+
+
+def test_a_kept_file_is_read_anew(tmp_path: Path, tiny_file: Path) -> None:
+    entry = {"path": "tiny.safetensors", "source": "a file", "sha256": file_sha256(tiny_file)}
+    assert read_kept(tmp_path, entry) == Pretrained(tiny_file, "a file", entry["sha256"])
+    content = bytearray(tiny_file.read_bytes())
+    content[-1] ^= 1
+    tiny_file.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    with pytest.raises(
+        StudyError, match=f"has sha256 {digest}, but study.json has {entry['sha256']}; repeat the study's"
+    ):
+        read_kept(tmp_path, entry)
+    tiny_file.unlink()
+    with pytest.raises(StudyError, match=r"tiny\.safetensors is gone; repeat the study's command"):
+        read_kept(tmp_path, entry)
+
+
 def test_the_public_file_is_known_by_its_digest(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     public = PRETRAINED["densenet121"]
     digest = hashlib.sha256(tiny_file.read_bytes()).hexdigest()
@@ -300,6 +345,7 @@ def test_the_public_file_is_known_by_its_digest(tiny_file: Path, monkeypatch: py
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"--weights imagnet does not exist; give random, imagenet"):
         resolve_weights("imagnet", ["densenet121"])
+    assert resolve_weights("imagnet", []) == {}  # nobody needs it any more
 
 
 # --- the hub ------------------------------------------------------------------------------------------------------

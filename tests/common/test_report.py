@@ -37,7 +37,6 @@ from common.report.gallery import build_gallery, choose
 from common.report.prose import headline, verdict
 from common.report.reading import read_evidence
 from common.report.scores import Difference, Scores, score_comparison
-from common.report.tables import defused
 from common.results import read_study
 
 BOTH = TORCH, KERAS = "torch", "keras-tensorflow"
@@ -508,22 +507,6 @@ def test_names_from_files_are_escaped(tmp_path: Path) -> None:
     assert "<script>" not in (directory / "report.md").read_text(encoding="utf-8")
     assert pd.read_csv(directory / "tables" / "left_out.csv")["id"][0] == f"'{evil}"
     assert pd.read_csv(directory / "tables" / "left_out.csv")["reason"][0].startswith("'@")
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("=A1", "'=A1"),
-        ("+1", "'+1"),
-        ("-x", "'-x"),
-        ("@a", "'@a"),
-        ("\tx", "'\tx"),
-        ("Stroke/5 (1)", "Stroke/5 (1)"),
-        (-0.5, -0.5),
-    ],
-)
-def test_defused(value: object, expected: object) -> None:
-    assert defused(value) == expected
 
 
 # --- gallery ------------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from mask_study_fixture import PIXEL_MM, SIZE, make_mask_study, slice_pixels
 from common import config, results
 from common.config import Run
 from common.metrics.segmentation import dice_score, hd95, precision_score
-from common.report.cascade import CascadeSection, cascade_section, cascade_table
-from common.report.gated import read_cascades
+from common.report.cascade import CascadeSection, cascade_section
+from common.report.gated import read_cascades, table_of
 from common.report.mask_agreement import agreement_words
 from common.report.mask_evidence import MaskComparison, compare_masks
 from common.report.mask_figures import MANY_POINTS, dice_strip, mask_figures, running_median
@@ -481,7 +481,7 @@ def test_a_gate_of_three_classes_comes_before_one_of_two(tmp_path: Path) -> None
     directory = make_mask_study(tmp_path / "study", frameworks=(TORCH,), seeds=1, gates=gates)
     record = read_study(directory)
     assert [one.gate_model for one in read_cascades(record)] == ["densenet121", "convnext_tiny"]
-    table = cascade_table(record)
+    table = table_of(read_cascades(record))
     assert set(table["gate_task"]) == {"subtype"}
     assert len(table) == 2 * len(table[table["gate_model"] == "densenet121"])
 

@@ -24,7 +24,7 @@ from common.metrics.classification import accuracy_score, auroc_score, confusion
 from common.options import Parser, add_study_options, study_of
 from common.report import terminal_summary, write_report
 from common.report.checks import comparison_checks, study_checks
-from common.report.context import command, limits, starts
+from common.report.context import command, limits, phase_words, starts
 from common.report.evidence import Comparison, Level
 from common.report.gallery import choose
 from common.report.prose import headline
@@ -298,6 +298,7 @@ def test_a_reduced_backbone_is_called_so(study: Path) -> None:
     assert "random weights" in words
     page = (study / "report.html").read_text(encoding="utf-8")
     assert "DenseNet-121 (reduced)" in page
+    assert "its own are only the dropout and stochastic-depth draws and the kernels" in page
     assert any("small relatives of DenseNet-121" in line for line in limits(read_evidence(study)))
 
 
@@ -321,6 +322,27 @@ def test_a_published_backbone_names_its_file_and_phases(tmp_path: Path) -> None:
     assert len(sentences) == 2  # nothing of a small relative
     edit_run(directory, KERAS, 0, pretrained=None)
     assert "did not start alike" in starts(subtype(directory), None)[0]
+
+
+@pytest.mark.parametrize(
+    ("trained", "said"),
+    [
+        ([], ""),
+        (["all"], ""),
+        (
+            ["head"],
+            "Trained in one phase: the last layer alone for 2 epochs (batch norm in evaluation mode).",
+        ),
+        (
+            ["head", "all"],
+            "Trained in phases: the last layer alone for 2 epochs (batch norm in evaluation mode), then all layers "
+            "for 2 epochs (batch norm in evaluation mode).",
+        ),
+    ],
+)
+def test_a_training_that_began_with_the_head_is_told(trained: list[str], said: str) -> None:
+    phases = [{"trainable": name, "epochs": 2, "batch_norm": "evaluation"} for name in trained]
+    assert phase_words(phases) == said
 
 
 # --- the page -----------------------------------------------------------------------------------------------------
@@ -439,6 +461,7 @@ def test_the_terminal_fits_80_columns_with_every_framework(tmp_path: Path) -> No
         "--tasks binary subtype --models cnn",
         "--models convnext_tiny --profile standard",
         "--tasks subtype segmentation --models unet densenet121 --weights random --profile standard",
+        "--tasks binary --split-seed 3",
     ],
 )
 def test_command_repeats_its_tasks_and_models(asked: str) -> None:

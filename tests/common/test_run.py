@@ -31,6 +31,7 @@ from common import config
 from common import run as run_module
 from common.config import TASKS, Run, Study
 from common.data.batches import Part, Witness, evaluation_batches, training_batches, weigh_classes
+from common.data.cache import open_cache
 from common.errors import StudyError
 from common.fitting import Fit, fit_model, judge
 from common.framework import Batch
@@ -39,6 +40,7 @@ from common.measure import StepClock
 from common.metrics import segmentation
 from common.metrics.classification import auroc_score, choose_threshold
 from common.prediction import choose_mask_threshold, predict_masks
+from common.pretrained import file_sha256
 from common.results import (
     HISTORY_COLUMNS,
     read_json,
@@ -268,6 +270,7 @@ def test_three_classes_are_scored_without_a_threshold(strokes: Path) -> None:
     assert record.document["threshold"] == {"value": None, "rule": "largest"}
     assert record.document["phases"] == [{"trainable": "all", "epochs": 2, "batch_norm": "training"}]
     assert record.document["pretrained"] is None
+    assert "masks_sha256" not in record.document["data"]
     labels = read_study(strokes).samples().set_index("id")["label"]
     names = np.array(TASKS["subtype"].classes)[predictions.y_true]
     assert names.tolist() == [labels[name] for name in predictions.sample_id]
@@ -292,6 +295,10 @@ def test_masks_are_saved_with_what_is_counted_on_them(strokes: Path) -> None:
     assert (y_pred.any(axis=(1, 2)) == (found.y_score >= record.document["threshold"]["value"])).all()
     assert record.document["threshold"]["value"] in config.MASK_THRESHOLDS
     assert record.document["threshold"]["rule"] == "pooled_dice"
+    cache = open_cache(strokes / read_study(strokes).document["caches"]["16"])
+    data = record.document["data"]
+    assert (data["cache_sha256"], data["masks_sha256"]) == (cache.sha256, cache.masks_sha256)
+    assert cache.sha256 != cache.masks_sha256 != ""
 
 
 def test_the_mask_threshold_is_the_best_on_validation(strokes: Path) -> None:
@@ -345,22 +352,28 @@ def test_external_samples_are_judged_and_never_trained_on(directory: Path) -> No
 def test_a_transferred_run_starts_from_the_file_with_its_head_alone(directory: Path) -> None:
     """Everything but the last layer comes from the file; here there is only the last layer, so nothing does."""
     document = read_json(directory / "study.json")
-    save_file({"classifier.weight": np.ones((5, 5), np.float32)}, directory / "data" / "weights.safetensors")
+    path = directory / "data" / "weights.safetensors"
+    save_file({"classifier.weight": np.ones((5, 5), np.float32)}, path)
     spec = dataclasses.replace(SPEC, head="dense")
     recipe = dataclasses.replace(RECIPE, head_epochs=1)
     document["study"]["specs"]["binary/cnn"] = config.to_json(spec)
     document["study"]["recipes"]["binary/cnn"] = config.to_json(recipe)
-    document["pretrained"] = {
-        "cnn": {"path": "data/weights.safetensors", "source": "a file", "sha256": "abc"}
-    }
+    entry = {"path": "data/weights.safetensors", "source": "a file", "sha256": file_sha256(path)}
+    document["pretrained"] = {"cnn": entry}
     write_json(directory / "study.json", document)
     framework = TinyFramework()
     with pytest.raises(StudyError, match=r"classifier\.weight"):  # a file of another model
         carry_through(directory, A, framework)
-    save_file({"dense.weight": np.ones((1000, 5), np.float32)}, directory / "data" / "weights.safetensors")
+    save_file({"dense.weight": np.ones((1000, 5), np.float32)}, path)
+    digest = file_sha256(path)
+    with pytest.raises(StudyError, match=f"has sha256 {digest}, but study.json has {entry['sha256']}"):
+        carry_through(directory, A, framework)  # the bytes count, not what the study says of them
+    assert read_run(directory, A) is None
+    entry["sha256"] = digest
+    write_json(directory / "study.json", document)
     carry_through(directory, A, framework)
     found = document_of(directory, A)
-    assert found["pretrained"] == {"source": "a file", "sha256": "abc"}
+    assert found["pretrained"] == {"source": "a file", "sha256": digest}
     assert [phase["trainable"] for phase in found["phases"]] == ["head", "all"]
     assert [phase["batch_norm"] for phase in found["phases"]] == ["evaluation", "training"]
     assert framework.trainable[-2:] == ["head", "all"]

@@ -87,6 +87,32 @@ def test_overlays_there_and_back(tmp_path: Path) -> None:
     assert back["mask"].str.startswith("overlay:").any()
 
 
+def test_patients_that_were_guessed_stay_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Groups of similar pictures that came back as a table would be taken for knowledge."""
+    data = write_strokes(tmp_path / "data", patients=18)
+    (data / "patients.csv").unlink()
+    samples = open_dataset(data)
+    assert set(samples["patient_from"]) == {"similarity"}
+    assert main([str(data), "--materialise", str(tmp_path / "tree")]) == 0
+    assert "no patients.csv" in capsys.readouterr().out
+    assert not list((tmp_path / "tree").rglob("patients.csv"))
+    back = open_dataset(tmp_path / "tree")
+    assert set(back["patient_from"]) == {"similarity"}
+    given = dict(zip(back["sha256"], back["split"], strict=True))
+    assert given == dict(zip(samples["sha256"], samples["id"].map(split_of(samples)), strict=True))
+
+
+def test_patients_known_in_one_data_set_only_come_back_as_guessed(tmp_path: Path) -> None:
+    known = write_pictures(tmp_path / "known")
+    unknown = write_strokes(tmp_path / "unknown", patients=18)
+    (unknown / "patients.csv").unlink()
+    samples = open_dataset(known, unknown)
+    assert set(samples["patient_from"]) == {"name", "similarity"}
+    samples["mask"] = samples["mask"].where(samples["label"] != "stroke", NO_LESION)
+    write_tree(samples, split_of(samples), tmp_path / "tree")
+    assert set(open_dataset(tmp_path / "tree")["patient_from"]) == {"similarity"}
+
+
 def test_names_that_meet_in_one_tree_are_kept_apart(tmp_path: Path) -> None:
     """Both data sets have a `0 (0).png`, of other patients and content."""
     folders = []
@@ -182,6 +208,7 @@ def test_the_command_writes_the_fold_that_is_asked_for(
     printed = capsys.readouterr().out
     assert "left out:" in printed
     assert "23 by hard link" in printed
+    assert "no patients.csv" not in printed
     assert "not a medical device" in printed
     samples = open_dataset(data)
     samples = samples[samples["id"] != "Normal/2 (1)"]

@@ -354,6 +354,24 @@ def test_external_samples_are_in_every_fold_and_change_nothing(folds: int) -> No
         split_table(outer, 1, 0)
 
 
+def test_external_samples_serve_a_task_only_with_all_its_classes() -> None:
+    """Of an external set labelled normal or stroke, three classes would be judged on the normals alone."""
+    kinds = ("bleeding", "ischemia", "normal")
+    inner = table({f"{kind}{k}": {kind: 2} for kind in kinds for k in range(6)})
+    outer = table({"x": {"normal": 2}, "y": {"stroke": 3}}, split="external")
+    outer.loc[outer["label"] == "stroke", "mask"] = ""
+    samples = pd.concat([inner, outer], ignore_index=True)
+    whole = split_table(samples, 2, 0)
+    rows = {task.name: task_split(samples, whole, task) for task in (BINARY, SUBTYPE, SEGMENTATION)}
+    assert (rows["binary"]["split"] == "external").sum() == 2 * 5
+    for name in ("subtype", "segmentation"):  # the masks of the strokes are unknown
+        assert set(rows[name]["split"]) == set(SPLITS)
+        assert set(rows[name]["id"]) == set(inner["id"])
+        assert list(rows[name].index) == list(range(2 * len(inner)))
+    samples.loc[samples["id"] == "y/stroke1", "mask"] = "mask.png"
+    assert (task_split(samples, whole, SEGMENTATION)["split"] == "external").sum() == 2 * 3
+
+
 def test_external_samples_fill_no_class() -> None:
     inner = table({f"n{k}": {"normal": 2} for k in range(9)} | {f"b{k}": {"bleeding": 2} for k in range(2)})
     outer = table({f"x{k}": {"bleeding": 1} for k in range(9)}, split="external")

@@ -30,10 +30,12 @@ from common.config import TASKS, ConvNextSpec, DenseNetSpec, Run, Study
 from common.data.cache import open_cache
 from common.data.samples import sample_table
 from common.errors import StudyError
-from common.pretrained import Pretrained, resolve_weights
+from common.pretrained import Pretrained, file_sha256, resolve_weights
+from common.report.context import command
 from common.results import StudyRecord, read_run, read_study
 from common.run import execute
-from common.study import carry_out, choose_tasks, keep_weights, prepare_study, run_study
+from common.starts import keep_weights
+from common.study import carry_out, choose_tasks, prepare_study, run_study
 
 __all__ = ["tiny_world"]  # a fixture
 pytestmark = pytest.mark.usefixtures("tiny_world")
@@ -170,6 +172,51 @@ def test_a_task_that_lost_all_its_masks_is_left_out(
         prepare_study(make_study(strokes, tasks=ALL), directory.with_name("named"))
 
 
+@pytest.fixture
+def uneven(tmp_path: Path) -> Path:
+    """A split tree whose validation part has no ischemia."""
+    whole = write_strokes(tmp_path / "whole", patients=27)
+    for path in sorted(whole.rglob("PNG/*.png")):
+        patient, kind = (int(path.stem) - 10_000) // 10, path.parents[1].name
+        part = ("train", "val", "test")[patient // 3 % 3]
+        if (part, kind) == ("val", "Ischemia"):
+            part = "train"
+        target = tmp_path / "tree" / part / "PNG" / kind / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    return tmp_path / "tree"
+
+
+def test_a_part_without_a_class_costs_the_task_and_not_the_study(
+    uneven: Path, directory: Path, asked_for: list[Run]
+) -> None:
+    study = make_study(uneven, tasks=("binary", "subtype"), skippable=True, seeds=1)
+    lines = follow(study, directory)
+    reason = "the part 'val' of the given split has no image of 'ischemia', which the task 'subtype' needs in"
+    assert any(line.startswith(f"task subtype is left out: {reason}") for line in lines)
+    record = read_study(directory)
+    assert record.study.tasks == ("binary",)
+    assert {run.task for run in asked_for} == set(record.split()["task"]) == {"binary"}
+    assert any("2 of 2 runs are finished already" in line for line in follow(study, directory))
+    for named in (
+        make_study(uneven, tasks=("binary", "subtype")),
+        make_study(uneven, tasks=("subtype",), skippable=True),  # then nothing would be left
+    ):
+        with pytest.raises(StudyError, match=reason):
+            prepare_study(named, directory.with_name("other"))
+
+
+def test_a_model_of_a_task_that_is_left_out_leaves_no_file(
+    uneven: Path, directory: Path, tmp_path: Path
+) -> None:
+    given = write_weights(tmp_path / "weights")
+    study = transfer(uneven, ("binary", "subtype"), skippable=True, weights=str(given))
+    record = prepare_study(study, directory, find_weights=from_folder(given))
+    assert record.study.pairs == [("binary", "densenet121")]
+    assert record.document["pretrained"].keys() == {"densenet121"}
+    assert [path.name for path in (directory / "data" / "weights").iterdir()] == ["densenet121.safetensors"]
+
+
 # --- what tasks share ---------------------------------------------------------------------------------------------
 
 
@@ -283,9 +330,7 @@ def test_a_framework_that_joins_later_gets_the_same(
     )
     assert one is not None
     assert other is not None
-    for name in ("samples_sha256", "split_sha256", "counts"):
-        assert one.document["data"][name] == other.document["data"][name]
-    for name in ("batches", "weights"):
+    for name in ("data", "batches", "weights"):  # the cache has masks by then, and the same pixels
         assert one.document[name] == other.document[name]
 
 
@@ -317,8 +362,8 @@ def transfer(data: Path, tasks: tuple[str, ...] = ("subtype",), **changes: Any) 
 def write_weights(folder: Path, value: float = 1.0) -> Path:
     """A folder with a file for each backbone."""
     folder.mkdir(exist_ok=True)
-    for name in ("densenet121.tv_in1k", "convnext_tiny.fb_in1k"):
-        save_file({"stem.weight": np.full(3, value, np.float32)}, folder / f"{name}.safetensors")
+    for name, tensor in (("densenet121.tv_in1k", "features.a"), ("convnext_tiny.fb_in1k", "stem.a")):
+        save_file({tensor: np.full(3, value, np.float32)}, folder / f"{name}.safetensors")
     return folder
 
 
@@ -330,7 +375,8 @@ def test_a_study_keeps_the_files_its_backbones_start_from(
     strokes: Path, directory: Path, tmp_path: Path
 ) -> None:
     given = write_weights(tmp_path / "weights")
-    record = prepare_study(transfer(strokes), directory, find_weights=from_folder(given))
+    study = transfer(strokes, weights=str(given))
+    record = prepare_study(study, directory, find_weights=from_folder(given))
     kept = record.document["pretrained"]
     assert kept.keys() == {"densenet121", "convnext_tiny"}
     before = {}
@@ -340,7 +386,8 @@ def test_a_study_keeps_the_files_its_backbones_start_from(
         assert (directory / entry["path"]).read_bytes() == original.read_bytes()
         assert entry["source"] == f"the file {original.name}"
         before[model] = (directory / entry["path"]).stat().st_mtime_ns
-    again = prepare_study(transfer(strokes, seeds=5), directory, find_weights=from_folder(given))
+    longer = dataclasses.replace(study, seeds=5)
+    again = prepare_study(longer, directory, find_weights=from_folder(given))
     assert again.document["pretrained"] == kept
     assert {model: (directory / kept[model]["path"]).stat().st_mtime_ns for model in kept} == before
 
@@ -348,32 +395,120 @@ def test_a_study_keeps_the_files_its_backbones_start_from(
 def test_another_start_is_refused_for_whichever_task(strokes: Path, directory: Path, tmp_path: Path) -> None:
     """A file is one model's for all tasks: a later task must not bring another one to runs that are yet to come."""
     given, others = write_weights(tmp_path / "weights"), write_weights(tmp_path / "others", value=2)
-    prepare_study(transfer(strokes), directory, find_weights=from_folder(given))
+    prepare_study(transfer(strokes, weights=str(given)), directory, find_weights=from_folder(given))
     kept = {path.name: path.read_bytes() for path in (directory / "data" / "weights").iterdir()}
     before = (directory / "study.json").read_bytes()
     for tasks in (("subtype",), ("binary",)):
-        with pytest.raises(
-            StudyError, match=r"densenet121 in .* started from the file with sha256 .*give the sa"
-        ):
-            prepare_study(transfer(strokes, tasks), directory, find_weights=from_folder(others))
-        with pytest.raises(
-            StudyError, match=r"from the file with sha256 \w{12}, not from random numbers; give the same"
-        ):
-            prepare_study(transfer(strokes, tasks), directory)
+        for weights in (str(others), "random"):
+            with pytest.raises(
+                StudyError, match=r"holds a study with weights .*, and .* was asked for; give the same"
+            ):
+                prepare_study(
+                    transfer(strokes, tasks, weights=weights), directory, find_weights=from_folder(others)
+                )
     assert {path.name: path.read_bytes() for path in (directory / "data" / "weights").iterdir()} == kept
     assert (directory / "study.json").read_bytes() == before
 
     fresh = directory.with_name("fresh")
     prepare_study(transfer(strokes), fresh)
+    with pytest.raises(StudyError, match=r"holds a study with weights random, and .*weights was asked for"):
+        prepare_study(transfer(strokes, ("binary",), weights=str(given)), fresh)
     with pytest.raises(StudyError, match=r"densenet121 in .* from random numbers, not from the file with"):
         prepare_study(transfer(strokes, ("binary",)), fresh, find_weights=from_folder(given))
     assert read_study(fresh).document["pretrained"] == {}
 
 
+@pytest.mark.parametrize("damage", ["gone", "other bytes"])
+def test_a_kept_file_that_was_lost_comes_back_or_the_study_ends(
+    strokes: Path, directory: Path, tmp_path: Path, damage: str
+) -> None:
+    given = write_weights(tmp_path / "weights")
+    study = transfer(strokes, weights=str(given))
+    before = prepare_study(study, directory, find_weights=from_folder(given)).document["pretrained"]
+    kept = directory / before["densenet121"]["path"]
+    whole = kept.read_bytes()
+    others = write_weights(tmp_path / "others", value=2)  # what the folder of that name holds by now
+    if damage == "gone":
+        kept.unlink()
+    else:
+        kept.write_bytes((others / "densenet121.tv_in1k.safetensors").read_bytes())
+    with pytest.raises(
+        StudyError,
+        match=r"densenet121 in .* started from the file with sha256 \w{12}, not from the file with",
+    ):
+        prepare_study(study, directory, find_weights=from_folder(others))
+    after = prepare_study(study, directory, find_weights=from_folder(given)).document["pretrained"]
+    assert after == before
+    assert kept.read_bytes() == whole
+
+
+def test_a_study_goes_on_without_the_files_it_was_given(
+    strokes: Path, directory: Path, tmp_path: Path
+) -> None:
+    """What it keeps is not looked for; of a model that joins, the file is."""
+    given = write_weights(tmp_path / "weights")
+    study = transfer(strokes, ("binary",), weights=str(given))
+    prepare_study(study, directory, find_weights=from_folder(given))
+    for path in given.iterdir():
+        path.unlink()
+    given.rmdir()
+    again = prepare_study(dataclasses.replace(study, seeds=5), directory, find_weights=from_folder(given))
+    assert again.study.seeds == 5
+    assert again.document["pretrained"].keys() == {"densenet121"}
+    with pytest.raises(
+        StudyError, match=r"--weights .* does not exist; give random, imagenet, a safetensors"
+    ):
+        prepare_study(transfer(strokes, weights=str(given)), directory, find_weights=from_folder(given))
+
+
+def test_weights_that_are_not_there_end_a_study_before_pictures_are_read(
+    strokes: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the pictures were read")
+
+    monkeypatch.setattr(study_module, "open_dataset", refuse)
+    for skippable in (False, True):
+        study = transfer(strokes, weights="no/such", skippable=skippable)
+        with pytest.raises(
+            StudyError, match="--weights no/such does not exist; give random, imagenet, a saf"
+        ):
+            prepare_study(study, directory, find_weights=from_folder(Path("no/such")))
+    asked: list[Sequence[str]] = []
+
+    def fail(models: Sequence[str]) -> Mapping[str, Pretrained]:
+        asked.append(models)
+        raise StudyError("no network")
+
+    with pytest.raises(StudyError, match="no network"):
+        prepare_study(transfer(strokes, ("binary",), weights="imagenet"), directory, find_weights=fail)
+    assert asked == [["densenet121"]]  # what is asked for, and nothing of other tasks
+
+
+def test_a_study_with_backbones_that_grows_without_keeps_its_weights(
+    strokes: Path, directory: Path, tmp_path: Path
+) -> None:
+    given = write_weights(tmp_path / "weights")
+    prepare_study(transfer(strokes, weights=str(given)), directory, find_weights=from_folder(given))
+    grown = prepare_study(make_study(strokes), directory, find_weights=from_folder(given))
+    assert grown.study.models == ("cnn", "densenet121", "convnext_tiny")
+    assert grown.study.weights == str(given)
+    assert grown.document["pretrained"].keys() == {"densenet121", "convnext_tiny"}
+    assert f"--weights {given}" in command(grown.study, "demo")
+
+    other = directory.with_name("other")
+    prepare_study(make_study(strokes), other)
+    joined = prepare_study(
+        transfer(strokes, weights=str(given)), other, find_weights=from_folder(given)
+    )  # nothing had been said of backbones
+    assert joined.study.weights == str(given)
+
+
 def test_a_model_that_is_new_brings_its_file(strokes: Path, directory: Path, tmp_path: Path) -> None:
     given = write_weights(tmp_path / "weights")
     prepare_study(make_study(strokes), directory)
-    record = prepare_study(transfer(strokes, ("binary",)), directory, find_weights=from_folder(given))
+    study = transfer(strokes, ("binary",), weights=str(given))
+    record = prepare_study(study, directory, find_weights=from_folder(given))
     assert record.document["pretrained"].keys() == {"densenet121"}
     assert record.study.models == ("cnn", "densenet121")
 
@@ -388,6 +523,9 @@ def test_what_an_interrupted_preparation_left_is_no_start(directory: Path, tmp_p
     left.unlink()
     assert keep_weights(given, kept, directory) == kept
     assert left.read_bytes() == given["densenet121"].path.read_bytes()  # what was lost comes back
+    left.write_bytes(b"something else")
+    assert keep_weights(given, kept, directory) == kept
+    assert left.read_bytes() == given["densenet121"].path.read_bytes()
 
 
 def test_weights_are_looked_for_when_it_is_known_who_needs_them(
@@ -417,9 +555,9 @@ def test_a_run_starts_from_the_file_in_the_study(
     study = make_study(strokes, seeds=1, frameworks=("tiny-a",), specs={"binary/cnn": spec})
     path = tmp_path / "cnn.safetensors"
     save_file({"dense.weight": np.ones((1000, 5), np.float32)}, path)
-    given = Pretrained(path, "a file", "ab" * 32)
+    given = Pretrained(path, "a file", file_sha256(path))
     prepare_study(study, directory, find_weights=lambda models: dict.fromkeys(models, given))
     path.unlink()
     run_study(study, directory, lambda run, event: None)
     (record,) = read_study(directory).complete
-    assert record.document["pretrained"] == {"source": "a file", "sha256": "ab" * 32}
+    assert record.document["pretrained"] == {"source": "a file", "sha256": given.sha256}

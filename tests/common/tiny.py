@@ -154,6 +154,8 @@ def write_cache(directory: Path, samples: pd.DataFrame, size: int = 16) -> Cache
             "empty": [],
             "unknown": [],
             "unreadable": [],
+            "doubtful": [],
+            "sha256": "",
         },
     }
     write_json(directory / "cache.json", document)

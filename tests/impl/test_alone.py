@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ import pandas as pd
 import pytest
 from scipy.special import logit
 
-from common.config import MODELS, NOTICE, WORKER_ENVIRONMENT, CnnSpec, Phantom
+from common.config import MODELS, NOTICE, TASKS, WORKER_ENVIRONMENT, CnnSpec, Phantom
 from common.data.phantom import write_phantom
 from common.engines import check_framework
 from common.errors import StudyError
@@ -95,28 +96,36 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stack]:
     return {package: stack(package, folder) for package in PACKAGES}
 
 
+Runs = dict[str, RunRecord]  # task -> run
+
+
 @pytest.fixture(scope="module")
-def trained(stacks: dict[str, Stack], tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunRecord]:
-    """Package -> the one run that its `train` made."""
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve drawn patients of three classes, their lesions painted on."""
+    folder = tmp_path_factory.mktemp("heads") / "data"
+    write_phantom(folder, Phantom(patients=12, slices_min=4, slices_max=5, image_size=64), "strokes")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    stacks: dict[str, Stack], heads: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Runs]:
+    """Package -> the runs that its `train` made, one a task; the two side by side."""
     folder = tmp_path_factory.mktemp("alone")
-    write_phantom(folder / "data", Phantom(patients=8, slices_max=9, image_size=64), "binary")
-    records = {}
-    for package, alone in stacks.items():
-        options = [
-            "--data",
-            folder / "data",
-            "--epochs",
-            1,
-            "--batch-size",
-            16,
-            "--seeds",
-            1,
-            "--device",
-            "cpu",
-        ]
-        alone.run("train", *map(str, options), "--out", folder / package)
-        (records[package],) = read_study(folder / package).complete
-    return records
+    options = ["--models", "cnn", "unet", "--epochs", "1", "--batch-size", "16", "--seeds", "1"]
+    options += ["--device", "cpu", "--threads", "1", "--data", str(heads)]
+
+    def train(package: str) -> Runs:
+        stacks[package].run("train", *options, "--out", folder / package)
+        return {record.run.task: record for record in read_study(folder / package).complete}
+
+    with ThreadPoolExecutor(len(PACKAGES)) as pool:
+        return dict(zip(PACKAGES, pool.map(train, PACKAGES), strict=True))
+
+
+def study_of(record: RunRecord) -> Path:
+    return record.directory.parents[5]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -136,13 +145,6 @@ def test_the_others_are_hidden(stacks: dict[str, Stack], package: str) -> None:
         timeout=TIMEOUT_SECONDS,
     )
     assert json.loads(answer.stdout) == [True] * len(OTHERS[package]) + [False]
-
-
-def count_parameters(spec: CnnSpec) -> int:
-    widths = (spec.channels, *spec.features)
-    flat = (spec.image_size // 2 ** len(spec.features)) ** 2 * widths[-1]
-    convolutions = sum(out * (into * spec.kernel_size**2 + 1) for into, out in pairwise(widths))
-    return convolutions + spec.hidden * (flat + 1) + spec.outputs * (spec.hidden + 1)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -170,6 +172,17 @@ def test_a_backend_that_is_not_compared_is_refused(stacks: dict[str, Stack], bac
     assert "KERAS_BACKEND" in line
 
 
+def count_parameters(spec: CnnSpec) -> int:
+    widths = (spec.channels, *spec.features)
+    flat = (spec.image_size // 2 ** len(spec.features)) ** 2 * widths[-1]
+    convolutions = sum(out * (into * spec.kernel_size**2 + 1) for into, out in pairwise(widths))
+    return convolutions + spec.hidden * (flat + 1) + spec.outputs * (spec.hidden + 1)
+
+
+# Parameters of the models as published, with one logit in place of 1000, and DenseNet's running statistics
+PUBLISHED = {"densenet121": 7_978_856 - 999 * 1025 + 83_648, "convnext_tiny": 28_589_128 - 999 * 769}
+
+
 # Python runs this at its end, which shows the environment that the framework was loaded in.
 TELL = """
 import atexit, json, os
@@ -178,90 +191,110 @@ atexit.register(lambda: open(os.environ["TOLD"], "w").write(json.dumps(dict(os.e
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_commands_that_do_not_train_have_a_workers_environment_too(
-    stacks: dict[str, Stack], tmp_path: Path, package: str
-) -> None:
+def test_info(stacks: dict[str, Stack], tmp_path: Path, package: str) -> None:
+    """Also that a command that does not train has a worker's environment."""
     (tmp_path / "sitecustomize.py").write_text(HIDE + TELL, encoding="utf-8")
     changes = {"PYTHONPATH": str(tmp_path), "TOLD": str(tmp_path / "told"), "OMP_NUM_THREADS": "7"}
     alone = dataclasses.replace(stacks[package], environment=stacks[package].environment | changes)
-    alone.run("info", "--device", "cpu", "--threads", "1")
+    printed = alone.run("info", "--device", "cpu", "--threads", "1")
     told = json.loads((tmp_path / "told").read_text(encoding="utf-8"))
     assert told.items() >= WORKER_ENVIRONMENT.items()
     assert (told["OMP_NUM_THREADS"], told["CUDA_VISIBLE_DEVICES"]) == ("1", "")
     assert told.get("KERAS_BACKEND") == {"torch_impl": None, "keras_impl": "tensorflow"}[package]
 
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_info(stacks: dict[str, Stack], package: str) -> None:
-    facts = dict(line.split(None, 1) for line in stacks[package].run("info", "--device", "cpu").splitlines())
+    facts = dict(line.split(None, 1) for line in printed.splitlines())
     assert facts["framework"].startswith({"torch_impl": "PyTorch ", "keras_impl": "Keras "}[package])
     assert facts["device"] == "cpu"
-    assert facts["models"].startswith(f"cnn ({count_parameters(MODELS['cnn']):,} parameters)")
+    cnn = MODELS["cnn"]
+    assert isinstance(cnn, CnnSpec)
+    for name, count in {"cnn": count_parameters(cnn), **PUBLISHED}.items():
+        assert f"{name} ({count:,} values)" in facts["models"]
+    assert "unet (" in facts["models"]
     assert facts["notice"] == NOTICE
 
 
-def test_both_trained_the_same_study(trained: dict[str, RunRecord]) -> None:
-    one, other = (record.document for record in trained.values())
+@pytest.mark.parametrize("task", TASKS)
+def test_both_trained_the_same_study(trained: dict[str, Runs], task: str) -> None:
+    one, other = (runs[task].document for runs in trained.values())
     assert [one["run"]["framework"], other["run"]["framework"]] == list(FRAMEWORK.values())
-    for part in ("data", "batches"):
+    for part in ("data", "batches", "phases"):
         assert one[part] == other[part]
     assert one["weights"]["initial_sha256"] == other["weights"]["initial_sha256"]
-    assert one["weights"]["final_sha256"] != other["weights"]["final_sha256"]  # each drew its own dropout
+    assert one["weights"]["final_sha256"] != other["weights"]["final_sha256"]  # dropout draws, order of sums
+
+
+def assert_equal_scores(found: np.ndarray, expected: np.ndarray) -> None:
+    """Probabilities, and their logits too: so short a training may leave all near 0, where equal says little."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logit(found), logit(expected), rtol=0, atol=1e-4)
+    assert np.ptp(logit(expected)) > 0.01  # a hundred times what they may differ by
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_checkpoint_of_one_gives_the_same_probabilities_in_the_other(
-    stacks: dict[str, Stack], trained: dict[str, RunRecord], tmp_path: Path, package: str
+@pytest.mark.parametrize("task", TASKS)
+def test_a_checkpoint_of_one_says_the_same_in_the_other(
+    stacks: dict[str, Stack], trained: dict[str, Runs], tmp_path: Path, package: str, task: str
 ) -> None:
     trainer = next(other for other in PACKAGES if other != package)
-    record = trained[trainer]
-    study = record.directory.parents[5]
-    out = tmp_path / "scores.csv"
-    printed = stacks[package].run(
-        "evaluate", record.directory / "model.safetensors", "--study", study, "--out", out, "--device", "cpu"
-    )
+    record, out = trained[trainer][task], tmp_path / "scores.csv"
+    checkpoint = record.directory / "model.safetensors"
+    options = ["--study", study_of(record), "--out", out, "--device", "cpu", "--threads", "1"]
+    printed = stacks[package].run("evaluate", checkpoint, *options)
+    assert NOTICE in printed
     found = pd.read_csv(out, dtype={"id": str, "patient": str})
+    if task == "segmentation":
+        masks = record.mask_predictions().of("test")
+        assert found["id"].tolist() == masks.sample_id.tolist()
+        np.testing.assert_array_equal(found["tp"] + found["fn"], masks.tp + masks.fn)
+        # A pixel at the threshold may fall on either side
+        np.testing.assert_allclose(found["tp"] + found["fp"], masks.tp + masks.fp, rtol=0, atol=2)
+        return
     test = record.predictions().of("test")
     assert found["id"].tolist() == test.sample_id.tolist()
     assert found["patient"].tolist() == test.patient.tolist()
     np.testing.assert_array_equal(found["y_true"], test.y_true)
-    np.testing.assert_allclose(found["y_score"], test.y_score, rtol=0, atol=1e-5)
-    # So short a training may leave all probabilities near 0, where equal says little: the logits must agree as well
-    np.testing.assert_allclose(logit(found["y_score"]), logit(test.y_score), rtol=0, atol=1e-4)
-    assert np.ptp(logit(test.y_score)) > 0.01  # a hundred times what they may differ by
+    scores = found[[name for name in found if name.startswith("y_score")]].to_numpy()
+    assert_equal_scores(scores.reshape(test.y_score.shape), test.y_score)
     assert f"{len(found)} slices" in printed
-    assert NOTICE in printed
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_predict_reads_the_files_themselves_and_names_a_bad_one(
-    stacks: dict[str, Stack], trained: dict[str, RunRecord], tmp_path: Path, package: str
+    stacks: dict[str, Stack], trained: dict[str, Runs], tmp_path: Path, package: str
 ) -> None:
-    record = trained[package]
-    test = record.predictions().of("test")
-    study = record.directory.parents[5]
+    """With the checkpoints of a whole study: three classes, then the lesions of what is called a stroke."""
+    gate, segmenter = trained[package]["subtype"], trained[package]["segmentation"]
+    test, study = gate.predictions().of("test"), study_of(gate)
     samples = read_study(study).samples().set_index("id")
-    pictures = [str(study / path) for path in samples.loc[test.sample_id[:5], "path"]]
-    broken = tmp_path / "broken.jpg"
+    pictures = [str(study / path) for path in samples.loc[test.sample_id, "path"]]
+    broken = tmp_path / "broken.png"
     broken.write_bytes(Path(pictures[0]).read_bytes()[:2000])
-    out = tmp_path / "scores.csv"
-    options = ["--checkpoint", record.directory / "model.safetensors", "--device", "cpu", "--out", out]
+    out = tmp_path / "out"
+    options = ["--checkpoints", study, "--device", "cpu", "--threads", "1", "--out", out]
     stacks[package].run("predict", *pictures[:2], broken, *pictures[2:], *options, code=1)
-    found = pd.read_csv(out)
-    assert found["path"].tolist() == [*pictures[:2], str(broken), *pictures[2:]]
-    readable = found.drop(index=2)
-    np.testing.assert_allclose(readable["y_score"], test.y_score[:5], rtol=0, atol=1e-5)
-    threshold = record.document["threshold"]["value"]
-    np.testing.assert_array_equal(readable["y_pred"], readable["y_score"] >= threshold)
-    assert np.isnan(found.loc[2, "y_score"])
-    assert str(broken) in found.loc[2, "error"]
+    about, *rows = map(json.loads, (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines())
+    assert about["framework"] == FRAMEWORK[package]
+    assert about["checkpoints"] == [str(one.directory / "model.safetensors") for one in (gate, segmenter)]
+    assert [row["path"] for row in rows] == [*pictures[:2], str(broken), *pictures[2:]]
+    bad = rows.pop(2)
+    assert bad["error"]
+    assert (bad["label"], bad["probability"], bad["segmented"]) == ("", {}, False)
+    classes = TASKS["subtype"].classes
+    assert_equal_scores(
+        np.array([[row["probability"][name] for name in classes] for row in rows]), test.y_score
+    )
+    called = [classes[index] for index in test.y_score.argmax(axis=1)]
+    assert [row["label"] for row in rows] == called
+    assert [row["segmented"] for row in rows] == [label != "normal" for label in called]
+    masks = segmenter.mask_predictions().of("test")
+    assert masks.sample_id.tolist() == test.sample_id.tolist()
+    for row, empty in zip(rows, masks.tp + masks.fp == 0, strict=True):
+        assert row["lesion_px"] is None if not row["segmented"] else (row["lesion_px"] == 0) == empty
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_what_is_no_checkpoint_is_one_sentence(
-    stacks: dict[str, Stack], tmp_path: Path, package: str
-) -> None:
+def test_what_is_no_checkpoint_is_one_sentence(stacks: dict[str, Stack], tmp_path: Path) -> None:
+    """On one stack's: the command line is shared."""
     (tmp_path / "model.safetensors").write_bytes(b"not a checkpoint")
-    said = stacks[package].run("evaluate", tmp_path / "model.safetensors", "--data", tmp_path, code=2)
-    (line,) = [line for line in said.splitlines() if line.startswith(f"{package}: ")]
+    said = stacks["torch_impl"].run("evaluate", tmp_path / "model.safetensors", "--data", tmp_path, code=2)
+    (line,) = [line for line in said.splitlines() if line.startswith("torch_impl: ")]
     assert "model.safetensors is no safetensors file" in line
