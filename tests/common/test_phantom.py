@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from common.config import Phantom
 from common.data import anatomy, heads, lesions, phantom, shapes
 from common.data.phantom import Drawing, draw, paint_overlay, phantom_samples, write_phantom
+from common.data.samples import NO_LESION
 from common.errors import StudyError
 
 SMALL = Phantom(patients=40, image_size=96)
@@ -80,7 +81,7 @@ def test_drawings_agree_with_the_table(samples: pd.DataFrame, drawings: list[Dra
         assert drawing.image.shape == drawing.mask.shape == (96, 96)
         assert (drawing.image.dtype, drawing.mask.dtype) == (np.uint8, np.bool_)
         assert drawing.label == row.label
-        assert drawing.mask.any() == (row.label != "normal") == (row.mask != "")
+        assert drawing.mask.any() == (row.label != "normal") == (row.mask != NO_LESION)
 
 
 def test_a_visible_lesion_covers_an_area_worth_finding(drawings: list[Drawing]) -> None:

@@ -1,5 +1,6 @@
 """What a person is told while a grid runs, on a terminal and off it."""
 
+import dataclasses
 import io
 import threading
 
@@ -7,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from common import progress
-from common.config import Study
+from common.config import Recipe, Study
 from common.progress import CountProgress, GridProgress, format_seconds
 
-RUNS = Study(frameworks=("torch", "keras-tensorflow"), seeds=2).runs()
+GRID = Study(recipes={"binary/cnn": Recipe(epochs=1)})
+RUNS = dataclasses.replace(GRID, frameworks=("torch", "keras-tensorflow"), seeds=2).runs()
 EPOCH = {"epoch": 3, "epochs": 8, "train_loss": 0.61234, "val_loss": 0.7, "val_score": 0.8}
 
 
@@ -117,7 +119,7 @@ def test_a_terminal_shows_bars_and_keeps_the_ends() -> None:
 
 def test_several_threads_may_tell() -> None:
     out, text = console()
-    runs = Study(frameworks=("torch",), seeds=40).runs()
+    runs = dataclasses.replace(GRID, frameworks=("torch",), seeds=40).runs()
     grid = GridProgress(out, runs)
 
     def follow(some: list) -> None:

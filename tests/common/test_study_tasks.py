@@ -411,7 +411,7 @@ def test_another_start_is_refused_for_whichever_task(strokes: Path, directory: P
 
     fresh = directory.with_name("fresh")
     prepare_study(transfer(strokes), fresh)
-    with pytest.raises(StudyError, match=r"holds a study with weights random, and .*weights was asked for"):
+    with pytest.raises(StudyError, match=r"holds a study with weights random, and .* was asked for"):
         prepare_study(transfer(strokes, ("binary",), weights=str(given)), fresh)
     with pytest.raises(StudyError, match=r"densenet121 in .* from random numbers, not from the file with"):
         prepare_study(transfer(strokes, ("binary",)), fresh, find_weights=from_folder(given))
