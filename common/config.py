@@ -310,10 +310,10 @@ class Profile:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-# The backbones of the quick profile are small relatives, too shallow for public weights: they show the path, not the
-# quality, of transfer learning.
+# One size for all, so that pictures are decoded once. The backbones of the quick profile are small relatives, too shallow
+# for public weights: they show the path, not the quality, of transfer learning.
 QUICK_SPECS: dict[str, ModelSpec] = {
-    "cnn": CnnSpec(image_size=96),
+    "cnn": CnnSpec(image_size=64),
     "densenet121": DenseNetSpec(
         image_size=64,
         stem_features=16,
@@ -331,7 +331,7 @@ QUICK_SPECS: dict[str, ModelSpec] = {
         pixel_mean=(CT_MEAN,) * 3,
         pixel_std=(CT_STD,) * 3,
     ),
-    "unet": UnetSpec(image_size=96, features=(8, 16, 32, 64)),
+    "unet": UnetSpec(image_size=64, features=(8, 16, 32, 64)),
 }
 STANDARD_SPECS: dict[str, ModelSpec] = {
     "cnn": CnnSpec(),
@@ -352,7 +352,7 @@ PROFILES: dict[str, Profile] = {
         2,
         1,
         {"binary": 7, "subtype": 5, "segmentation": 5},
-        Phantom(patients=80),
+        Phantom(patients=64),
         QUICK_SPECS,
         "random",
         LIGHT_AUGMENTATION,

@@ -19,7 +19,7 @@ from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Run, Study
 from common.data.audit import describe_audit, describe_data
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
 from common.data.layouts import open_dataset
-from common.data.phantom import phantom_samples
+from common.data.phantom import draw, phantom_samples
 from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
 from common.engines import check_framework, resolve_device, run_locally
@@ -277,13 +277,23 @@ def describe_source(study: Study) -> str:
 
 
 def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
-    """What shows a sample's slice in the report: the study's largest cache, or nothing where it is gone or damaged."""
+    """What shows a sample's slice in the report: a drawing at its full size, else the study's largest cache; nothing
+    where that is gone or damaged.
+    """
     try:
         caches = record.document["caches"]
         cache = open_cache(record.directory / caches[max(caches, key=int)])
-    except (StudyError, KeyError, TypeError, ValueError):
+        paths = record.samples().set_index("id")["path"]
+    except (StudyError, OSError, KeyError, TypeError, ValueError):
         return None
-    return lambda sample_id: cache.read([sample_id])[0] if sample_id in cache.rows else None
+
+    def read(sample_id: str) -> NDArray[np.uint8] | None:
+        path = str(paths.get(sample_id, ""))
+        if path.startswith("phantom:"):
+            return draw(path).image
+        return cache.read([sample_id])[0] if sample_id in cache.rows else None
+
+    return read
 
 
 def _with_relative_paths(samples: pd.DataFrame, directory: Path) -> pd.DataFrame:
