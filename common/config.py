@@ -310,8 +310,8 @@ class Profile:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-# One size for all, so that pictures are decoded once. The backbones of the quick profile are small relatives, too shallow
-# for public weights: they show the path, not the quality, of transfer learning.
+# One size for all, so that pictures are decoded once. The backbones of the quick profile are small relatives, too
+# shallow for public weights: they show the path, not the quality, of transfer learning.
 QUICK_SPECS: dict[str, ModelSpec] = {
     "cnn": CnnSpec(image_size=64),
     "densenet121": DenseNetSpec(
