@@ -20,9 +20,9 @@ from common.data import batches as stream
 from common.data.batches import Part
 from common.errors import StudyError
 from common.framework import Array, Batch, Framework, Model
-from common.losses import MeanLoss, sigmoid
+from common.losses import MeanLoss
 from common.metrics import classification, segmentation
-from common.prediction import predict_batches, probabilities_of
+from common.prediction import masks_of, predict_batches, probabilities_of
 from common.results import HISTORY_COLUMNS
 from common.schedule import Phase, choose_epoch, learning_rate, phases
 
@@ -133,14 +133,13 @@ def judge(
         if not np.isfinite(logits).all():
             return float("nan"), float("nan")
         loss.add(logits, batch.targets, batch.weights)
-        present = batch.rows >= 0
         if part.task.kind == "segmentation":
-            y_true = batch.targets[present, ..., 0] > 0.5
-            counts = segmentation.count_pixels(y_true, sigmoid(logits[present, ..., 0]) >= 0.5)
+            y_true, probabilities = masks_of(batch, logits)
+            counts = segmentation.count_pixels(y_true, probabilities >= 0.5)
             dice = segmentation.scores_from_counts(counts)["dice_score"]
             seen.append(dice[y_true.any(axis=(1, 2))])
         else:
-            seen.append(logits[present])
+            seen.append(logits[batch.rows >= 0])
     if part.task.kind == "segmentation":
         lesions = np.concatenate(seen)
         return loss.value(), float(lesions.mean()) if len(lesions) else float("nan")

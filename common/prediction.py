@@ -68,6 +68,12 @@ def predict_parts(
 # --- segmentation -------------------------------------------------------------------------------------------------
 
 
+def masks_of(batch: Batch, logits: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """True masks and lesion probabilities of a batch's samples without the padded rows, each (n, S, S)."""
+    present = batch.rows >= 0
+    return batch.targets[present, ..., 0] > 0.5, sigmoid(logits[present, ..., 0])
+
+
 def choose_mask_threshold(
     framework: Framework, model: Model, part: Part, batch_size: int, spec: ModelSpec
 ) -> float:
@@ -78,9 +84,8 @@ def choose_mask_threshold(
     thresholds = config.MASK_THRESHOLDS
     counts = np.zeros((3, len(thresholds), 1), dtype=np.int64)  # the whole part as one picture
     for batch, logits in predict_batches(framework, model, part, batch_size, spec):
-        present = batch.rows >= 0
-        truth = batch.targets[present, ..., 0] > 0.5
-        found = segmentation.count_at_thresholds(sigmoid(logits[present, ..., 0]), truth, thresholds)
+        y_true, probabilities = masks_of(batch, logits)
+        found = segmentation.count_at_thresholds(probabilities, y_true, thresholds)
         counts += np.stack(found).sum(axis=2, keepdims=True)
     tp, fp, fn = counts
     return segmentation.best_threshold(tp, fp, fn, thresholds)
@@ -98,9 +103,8 @@ def predict_masks(
     columns: dict[str, list[NDArray]] = {}
     for part in parts.values():
         for batch, logits in predict_batches(framework, model, part, batch_size, spec):
-            present = batch.rows >= 0
-            probabilities = sigmoid(logits[present, ..., 0])  # (N, S, S)
-            y_true, y_pred = batch.targets[present, ..., 0] > 0.5, probabilities >= threshold
+            y_true, probabilities = masks_of(batch, logits)
+            y_pred = probabilities >= threshold
             rows = {
                 **segmentation.case_table(y_true, y_pred)._asdict(),
                 "y_score": probabilities.max(axis=(1, 2)),

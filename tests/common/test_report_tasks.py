@@ -7,8 +7,6 @@ import io
 import json
 import re
 import shlex
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,19 +372,6 @@ def test_the_overview_has_a_line_for_each_model(study: Path, summary: dict[str, 
     assert overview.count("is visible on 10 test patients") + overview.count("On these 10 test patients") == 2
     assert page.count("Same decoded pixels") == 1  # told once for all
     assert len(page) < 3_000_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium, where there is one."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as engine:
-        running = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
