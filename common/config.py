@@ -7,7 +7,7 @@ copy. A number that is not here (and is no drawing constant of the phantom) is a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from common.errors import StudyError
 NOTICE = "Research only, not a medical device."
 
 FRAMEWORKS = ("torch", "keras-tensorflow", "keras-jax", "keras-torch")
-LANES = ("aligned",)
+STUDY_LANES = ("aligned", "native")  # that a study can be in; see `LANES`
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "float64")
 SPLITS = ("train", "val", "test")
@@ -94,6 +94,32 @@ TEST_FRACTION = 0.15
 GATE_TASKS = ("subtype", "binary")
 
 
+# Fields of a spec or recipe that name one of several ways to do something -> all ways that there are.
+WAYS: dict[str, tuple[str, ...]] = {
+    "flatten_order": ("channels_last", "channels_first"),
+    "initialiser": ("common", "framework"),
+    "norm_variance": ("unbiased", "biased"),
+    "padding": ("symmetric", "same"),
+    "loss": ("binary_cross_entropy", "cross_entropy", "dice_cross_entropy"),
+    "class_weights": ("balanced", "none"),
+    "sampling": ("shuffled", "balanced", "foreground"),
+    "gradient_clip_scope": ("global", "tensor"),
+    "adam_form": ("corrected", "uncorrected"),
+    "decay_scope": ("kernels", "all"),
+    "loss_divisor": ("weights", "samples"),
+    "loss_input": ("logits", "probabilities"),
+    "order": ("common", "framework"),
+    "loop": ("steps", "fit"),
+}
+
+
+def _check_ways(value: object) -> None:
+    """ValueError where a field of a spec or recipe names a way that nobody knows."""
+    for name, way in vars(value).items():
+        if name in WAYS and way not in WAYS[name]:
+            raise ValueError(f"{name} {way!r} is none of {', '.join(map(repr, WAYS[name]))}")
+
+
 # --- models -----------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +146,14 @@ class CnnSpec:
     pixel_mean: tuple[float, ...] = (CT_MEAN,) * 3  # a channel; (x / 255 - mean) / std
     pixel_std: tuple[float, ...] = (CT_STD,) * 3
     head: str = "head"  # the layer that gives the logits
+    # What the lanes differ in, in every spec; see `DEFAULTS`
+    flatten_order: str = "channels_last"  # | "channels_first"
+    initialiser: str = "common"  # starting weights: `common.weights`, or "framework", those of its layers
+    stock_layers: bool = False  # Keras's own dense layer, norms and GELU instead of ours, written out
+    shared_masks: int = 0  # dropout masks of so many samples come from common; 0: the framework draws them
+
+    def __post_init__(self) -> None:
+        _check_ways(self)
 
 
 @dataclass(frozen=True)
@@ -140,6 +174,14 @@ class DenseNetSpec:
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN
     pixel_std: tuple[float, ...] = IMAGENET_STD
     head: str = "classifier"
+    norm_variance: str = "unbiased"  # what the running variance moves towards | "biased"
+    padding: str = "symmetric"  # at stride 2 | "same", Keras's: an odd rest goes to the bottom and right
+    initialiser: str = "common"
+    stock_layers: bool = False
+    shared_masks: int = 0
+
+    def __post_init__(self) -> None:
+        _check_ways(self)
 
 
 @dataclass(frozen=True)
@@ -161,6 +203,12 @@ class ConvNextSpec:
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN
     pixel_std: tuple[float, ...] = IMAGENET_STD
     head: str = "head.fc"
+    initialiser: str = "common"
+    stock_layers: bool = False
+    shared_masks: int = 0
+
+    def __post_init__(self) -> None:
+        _check_ways(self)
 
 
 @dataclass(frozen=True)
@@ -177,8 +225,12 @@ class UnetSpec:
     pixel_mean: tuple[float, ...] = (CT_MEAN,)
     pixel_std: tuple[float, ...] = (CT_STD,)
     head: str = "head"
+    conv_bias: bool = False  # before a BatchNorm it does nothing but collect rounding errors
+    norm_variance: str = "unbiased"
+    initialiser: str = "common"
 
     def __post_init__(self) -> None:
+        _check_ways(self)
         halvings = len(self.features) - 1
         if self.image_size % 2**halvings:
             raise StudyError(
@@ -264,7 +316,7 @@ class Recipe:
     # schedule, the rest at `backbone_rate_fraction` of the rate and batch norm in training mode.
     head_epochs: int = 0
     backbone_rate_fraction: float = 1.0
-    weight_decay: float = 1e-2  # decoupled, on tensors of two and more axes only (never biases or norms)
+    weight_decay: float = 1e-2  # decoupled
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8  # added after the bias correction (Kingma & Ba 2015, algorithm 1)
@@ -275,9 +327,19 @@ class Recipe:
     sampling: str = "shuffled"
     foreground_fraction: float = 0.6
     dice_smooth: float = 1.0  # px; added to numerator and denominator of the soft Dice
+    gradient_clip_norm: float = 0.0  # gradients are scaled down to this L2 norm; 0: never
+    # What the lanes differ in; see `DEFAULTS`
+    gradient_clip_scope: str = "global"  # the norm of all gradients together | "tensor", of each alone
+    adam_form: str = "corrected"  # epsilon is added after the bias correction | "uncorrected", before
+    decay_scope: str = "kernels"  # tensors of two and more axes | "all"
+    loss_divisor: str = "weights"  # the weighted losses' sum is divided by that of the weights | "samples"
+    loss_input: str = "logits"  # | "probabilities", clipped as the framework does
+    order: str = "common"  # of the samples | "framework": each framework one of its own
+    loop: str = "steps"  # one call a step | "fit", Keras's own loop, compiled as it comes
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
+        _check_ways(self)
         if self.sampling == self.class_weights == "balanced":
             raise ValueError(
                 "sampling and class_weights are both 'balanced', which would count rare classes twice; "
@@ -408,6 +470,257 @@ def recipe_of(
     return dataclasses.replace(recipe, batch_size=batch_size or recipe.batch_size)
 
 
+# --- lanes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Default:
+    """Something that the frameworks do in different ways, or in a way of their own, unless they are told."""
+
+    name: str
+    title: str
+    about: str
+    models: tuple[str, ...]  # that have it
+    torch: Mapping[str, Any]  # fields of spec or recipe -> PyTorch's own value
+    keras: Mapping[str, Any]
+    needs: tuple[str, ...] = ()  # of these fields of spec or recipe one must be above 0 for it to matter
+    losses: tuple[str, ...] = ()  # that have it; empty: all
+
+    def fields(self, framework: str) -> Mapping[str, Any]:
+        """The framework's own values."""
+        return self.torch if framework == "torch" else self.keras
+
+
+_ALL = tuple(MODELS)
+_WITH_BATCH_NORM = ("densenet121", "unet")
+
+# Everything that the lanes differ in, in the order in which the ladder aligns it. What a documentation gives no default
+# for (epochs, batch size, learning rates, loss, where a paper's model has no bias) is the experimenter's, and equal in
+# every lane. The values are checked against the installed versions (`common.atlas`).
+DEFAULTS: dict[str, Default] = {
+    one.name: one
+    for one in (
+        Default(
+            "loop",
+            "Training loop",
+            "Keras trains by `fit`, compiled as it comes; PyTorch by a loop that is written out.",
+            _ALL,
+            torch={"loop": "steps"},
+            keras={"loop": "fit"},
+        ),
+        Default(
+            "stock_layers",
+            "Stock layers",
+            "Keras's own dense layer, layer norm and GELU instead of the same formulas written out.",
+            ("cnn", *BACKBONES),
+            torch={"stock_layers": True},
+            keras={"stock_layers": True},
+        ),
+        Default(
+            "order",
+            "Order of the samples",
+            "Each framework shuffles for itself.",
+            _ALL,
+            torch={"order": "framework"},
+            keras={"order": "framework"},
+        ),
+        Default(
+            "initial_weights",
+            "Starting weights",
+            "PyTorch draws kernels and biases from U(±1/√fan_in); Keras kernels by Glorot's rule, biases 0.",
+            _ALL,
+            torch={"initialiser": "framework"},
+            keras={"initialiser": "framework"},
+        ),
+        Default(
+            "flatten",
+            "Order of the flattened maps",
+            "PyTorch flattens channel by channel, Keras pixel by pixel.",
+            ("cnn",),
+            torch={"flatten_order": "channels_first"},
+            keras={"flatten_order": "channels_last"},
+        ),
+        Default(
+            "conv_bias",
+            "Bias before batch norm",
+            "A convolution has a bias unless told otherwise; before batch norm its gradient is rounding noise.",
+            ("unet",),
+            torch={"conv_bias": True},
+            keras={"conv_bias": True},
+        ),
+        Default(
+            "padding",
+            'Padding "same" at stride 2',
+            'PyTorch pads all sides alike, Keras\'s "same" the bottom and right more.',
+            ("densenet121",),
+            torch={"padding": "symmetric"},
+            keras={"padding": "same"},
+        ),
+        Default(
+            "norm_epsilon",
+            "Epsilon of batch norm",
+            "Added to the variance: 1e-5 in PyTorch, 1e-3 in Keras.",
+            _WITH_BATCH_NORM,
+            torch={"norm_epsilon": 1e-5},
+            keras={"norm_epsilon": 1e-3},
+        ),
+        Default(
+            "norm_decay",
+            "Decay of batch norm's statistics",
+            "Weight of the old statistic: 0.9 in PyTorch, 0.99 in Keras.",
+            _WITH_BATCH_NORM,
+            torch={"norm_decay": 0.9},
+            keras={"norm_decay": 0.99},
+        ),
+        Default(
+            "norm_variance",
+            "Batch norm's running variance",
+            "PyTorch collects the unbiased variance, n/(n-1) as large, Keras the biased one.",
+            _WITH_BATCH_NORM,
+            torch={"norm_variance": "unbiased"},
+            keras={"norm_variance": "biased"},
+        ),
+        Default(
+            "stochastic_depth",
+            "Stochastic depth",
+            "ConvNeXt-Tiny as it comes skips blocks with up to 0.1 in PyTorch (torchvision), never in Keras.",
+            ("convnext_tiny",),
+            torch={"stochastic_depth": 0.1},
+            keras={"stochastic_depth": 0.0},
+        ),
+        Default(
+            "loss_input",
+            "Loss from probabilities",
+            "Keras's losses take probabilities unless told otherwise, and clip them at 1e-7 (on TensorFlow they look "
+            "for the logits behind them); PyTorch's take logits.",
+            _ALL,
+            torch={"loss_input": "logits"},
+            keras={"loss_input": "probabilities"},
+        ),
+        Default(
+            "class_weights",
+            "Divisor of the weighted loss",
+            "PyTorch's cross-entropy divides by the sum of the class weights, Keras by the number of samples.",
+            ("cnn", *BACKBONES),
+            torch={"loss_divisor": "weights"},
+            keras={"loss_divisor": "samples"},
+            losses=("cross_entropy",),
+        ),
+        Default(
+            "sample_weights",
+            "Divisor of the weighted loss",
+            "For two classes both divide by the number of samples; aligned, by the sum of the weights.",
+            ("cnn", *BACKBONES),
+            torch={"loss_divisor": "samples"},
+            keras={"loss_divisor": "samples"},
+            losses=("binary_cross_entropy",),
+        ),
+        Default(
+            "weight_decay",
+            "Weight decay of AdamW",
+            "0.01 in PyTorch, 0.004 in Keras.",
+            _ALL,
+            torch={"weight_decay": 1e-2},
+            keras={"weight_decay": 4e-3},
+        ),
+        Default(
+            "decay_scope",
+            "What decays",
+            "By default biases and norms decay too, in both; aligned, kernels only.",
+            _ALL,
+            torch={"decay_scope": "all"},
+            keras={"decay_scope": "all"},
+        ),
+        Default(
+            "adam_epsilon",
+            "Epsilon of Adam",
+            "1e-8 in PyTorch, 1e-7 in Keras.",
+            _ALL,
+            torch={"adam_epsilon": 1e-8},
+            keras={"adam_epsilon": 1e-7},
+        ),
+        Default(
+            "adam_form",
+            "Where Adam adds its epsilon",
+            "After the bias correction in PyTorch, before it in Keras.",
+            _ALL,
+            torch={"adam_form": "corrected"},
+            keras={"adam_form": "uncorrected"},
+        ),
+        Default(
+            "clipping",
+            "Gradient clipping",
+            "PyTorch clips the norm of all gradients together, Keras's `clipnorm` that of each tensor alone.",
+            _ALL,
+            torch={"gradient_clip_scope": "global"},
+            keras={"gradient_clip_scope": "tensor"},
+            needs=("gradient_clip_norm",),
+        ),
+        Default(
+            "dropout",
+            "Dropout draws",
+            "Each framework draws its own masks for dropout and stochastic depth.",
+            ("cnn", *BACKBONES),
+            torch={"shared_masks": 0},
+            keras={"shared_masks": 0},
+            needs=("dropout", "stochastic_depth"),
+        ),
+    )
+}
+
+# lane -> the names of the defaults that each framework is left with
+LANES: dict[str, tuple[str, ...]] = {
+    "lockstep": (),  # one algorithm: equal to rounding
+    "aligned": ("dropout",),
+    "native": tuple(DEFAULTS),  # each framework as shipped
+}
+
+
+def in_lockstep(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
+    """The spec with dropout masks handed over by common, where it draws any."""
+    draws = any(getattr(spec, name, 0.0) > 0 for name in ("dropout", "stochastic_depth"))
+    shared: dict[str, Any] = {"shared_masks": recipe.batch_size} if draws else {}
+    return dataclasses.replace(spec, **shared)
+
+
+def defaults_of(spec: ModelSpec, recipe: Recipe) -> tuple[Default, ...]:
+    """The defaults that matter for a model under a recipe, in the order of the ladder: those that change it for at
+    least one framework.
+    """
+    spec = in_lockstep(spec, recipe)
+    fields = {**vars(spec), **vars(recipe)}
+    return tuple(
+        one
+        for one in DEFAULTS.values()
+        if spec.name in one.models
+        and (not one.losses or recipe.loss in one.losses)
+        and (not one.needs or any(fields.get(name, 0) > 0 for name in one.needs))
+        and any(fields[name] != value for own in (one.torch, one.keras) for name, value in own.items())
+    )
+
+
+def with_defaults(
+    spec: ModelSpec, recipe: Recipe, framework: str, names: Collection[str]
+) -> tuple[ModelSpec, Recipe]:
+    """Spec and recipe in lockstep but for the named defaults, in which the framework is left alone.
+
+    Names that do not matter for the model are passed over.
+    """
+    own: dict[str, Any] = {}
+    for default in defaults_of(spec, recipe):
+        if default.name in names:
+            own |= default.fields(framework)
+    spec = in_lockstep(spec, recipe)
+    of_spec = {name: value for name, value in own.items() if hasattr(spec, name)}
+    of_recipe = {name: value for name, value in own.items() if name not in of_spec}
+    return dataclasses.replace(spec, **of_spec), dataclasses.replace(recipe, **of_recipe)
+
+
+def in_lane(spec: ModelSpec, recipe: Recipe, framework: str, lane: str) -> tuple[ModelSpec, Recipe]:
+    """Spec and recipe as a framework has them in a lane."""
+    return with_defaults(spec, recipe, framework, LANES[lane])
+
+
 # --- a study and its runs -----------------------------------------------------------------------------------------
 
 
@@ -495,6 +808,7 @@ CALIBRATION_BINS = 10  # equal-width bins of the expected calibration error
 CONFIDENCE = 0.95
 BOOTSTRAP_REPLICATES = 2000
 MIN_INTERVAL_PATIENTS = 5  # fewer can be drawn in too few ways to say anything
+MIN_INTERVAL_SEEDS = 3  # of two, a t interval is 13 standard errors wide on either side
 HASHED_BATCHES = 4  # batches of the first epoch whose bytes are hashed into run.json
 MASK_THRESHOLDS = (
     0.1,
@@ -510,6 +824,46 @@ MASK_THRESHOLDS = (
 SURFACE_TOLERANCE_PX = 2.0  # surface Dice: a border within this distance is right (Nikolov et al. 2021)
 LESION_OVERLAP = 0.1  # IoU from which a predicted lesion has found a true one
 SMALL_LESION_PX = 100  # lesions up to this area are reported apart as well
+
+# --- the proof and the ladder ------------------------------------------------------------------------------------
+
+PARITY_STEPS = 100
+PARITY_IMAGE_SIZE = 64  # px; the models are the published ones, their input small enough for a laptop
+PARITY_PATIENTS = 24  # of the phantom
+PARITY_CLIP_NORM = 0.5  # exceeded by each of the models at some steps, so that clipping is proved too
+PARITY_HEAD_FRACTION = 0.2  # of the steps, in which the last layer of a backbone learns alone
+PARITY_EVALUATION_BATCHES = 4
+PARITY_TASKS = {"cnn": "binary", "densenet121": "subtype", "convnext_tiny": "subtype", "unet": "segmentation"}
+PARITY_MUTATION_PROFILE = "quick"  # a planted fault shows in a small model as well
+PARITY_MUTATION_STEPS = 10
+# Defaults that may change nothing: they say by which code something is computed, or (`loss_input`) what happens to
+# probabilities below 1e-7, which a training may never reach
+PARITY_HARMLESS = ("loop", "stock_layers", "loss_input")
+# Largest differences that count as rounding. "outputs", "gradients", "weights", "statistics": of each tensor, relative
+# to its own size; "loss": relative; "logits": in evaluation mode, absolute. In float64 rounding is 1e-16 and Adam's
+# division by small second moments enlarges it; the smallest fault that was planted is some 1e-6.
+PARITY_TOLERANCES: dict[str, dict[str, float]] = {
+    "float64": {
+        "outputs": 1e-10,
+        "loss": 1e-10,
+        "gradients": 1e-8,
+        "weights": 1e-9,
+        "statistics": 1e-9,
+        "logits": 1e-9,
+    },
+    # Of the first step alone: after it two correct programs drift apart, and are judged by the floor
+    # (batch norm of a channel that hardly varies enlarges what rounding left of it: outputs are the loosest)
+    "float32": {"outputs": 1e-3, "loss": 1e-5, "logits": 1e-5},
+}
+PARITY_FLOOR_FACTOR = (
+    10.0  # float32: a trajectory may be so many times as far away as a framework from itself
+)
+PARITY_FLOOR_THREADS = (2, 3)  # ... computed with so many threads instead of one, or in float64
+
+# About ten minutes on two cores: TensorFlow traces each of some 200 trainings anew, half of the time of a short one
+LADDER_SEEDS = 4
+LADDER_STEPS = 80
+LADDER_MODELS = ("cnn", "unet")
 
 # --- reading and feeding ------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def fit_model(
         done = (epoch - phase.start) * steps
         rates = [learning_rate(step, phase.epochs * steps, recipe) for step in range(done, done + steps)]
         waited, began = clock.wait_seconds, time.perf_counter()
-        batches = witness.watch(stream.training_batches(train, recipe, spec, seed, epoch))
+        batches = witness.watch(stream.training_batches(train, recipe, spec, seed, epoch, framework.name()))
         pairs = zip(batches, rates, strict=True)
         reported = report_steps(pairs, (epoch - 1) * steps, recipe.epochs * steps, emit)
         losses = framework.train_epoch(trainer, clock.watch(reported))
@@ -117,6 +117,29 @@ def _epochs(
         trainer = framework.create_trainer(model, recipe, trainable=phase.trainable)
         for epoch in range(phase.start, phase.start + phase.epochs):
             yield epoch, phase, trainer
+
+
+def describe_speed(fit: Fit, clock: measure.StepClock, recipe: Recipe) -> dict[str, float | None]:
+    """The part of a run's timings that tells how quickly it trained; None where nothing can be said.
+
+    Steady images a second are those of the steps but the cold ones, waiting for data left out; where whole epochs are
+    timed, those of the epochs but the first of each phase, with whatever waiting was not hidden behind the steps.
+    """
+    if clock.steps:
+        seconds = fit.train_seconds - clock.first_step_seconds - clock.wait_seconds
+        images = float(recipe.batch_size * len(clock.steady_step_seconds))
+    else:
+        warm = fit.history[~fit.history["epoch"].isin([phase.start for phase in phases(recipe)])]
+        seconds = float(warm["seconds"].sum())
+        images = float((warm["images_per_second"] * warm["seconds"]).sum())
+    return {
+        "first_step_seconds": clock.first_step_seconds if clock.steps else None,
+        "step_p50_seconds": clock.steady_quantile_seconds(0.50),
+        "step_p95_seconds": clock.steady_quantile_seconds(0.95),
+        "steady_images_per_second": images / seconds if images else None,
+        "wait_seconds": clock.wait_seconds if clock.steps else None,
+        "train_seconds": fit.train_seconds,
+    }
 
 
 def judge(

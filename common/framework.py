@@ -41,10 +41,21 @@ class Batch:
     # The truth in the shape of the logits: (N, outputs), the probability of class 1 or of each class (label smoothing
     # included), or (N, H, W, 1), the lesion mask as 0 and 1.
     targets: NDArray[np.float32]
-    weights: NDArray[np.float32]  # (N,), loss weight; mean 1 over a training batch, 0 where padded
+    weights: NDArray[np.float32]  # (N,), loss weight of the sample's class; 0 where padded
     rows: NDArray[
         np.int64
     ]  # (N,), index into the stream's samples; -1 where a last evaluation batch is padded
+    # What dropout masks that come from common are drawn under (`common.random_numbers.keep_mask`): seed, epoch, step
+    key: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a framework does when nothing is said, found by looking or by trying."""
+
+    value: str | float | int | bool | None
+    how: str  # "signature": read from the installed function; "numeric": computed with it
+    detail: str  # which function, or what was computed
 
 
 class Framework(Protocol):
@@ -63,7 +74,7 @@ class Framework(Protocol):
         """Versions and settings that a reader needs to repeat a run."""
 
     def build(self, spec: ModelSpec) -> Model:
-        """A model that maps (N, H, W, C) images to logits; its weights are not meant to be used.
+        """A model that maps (N, H, W, C) images to logits; its weights are those of the framework's own initialisers.
 
         Logits are (N, outputs), those of a U-Net (N, H, W, outputs).
         """
@@ -74,18 +85,33 @@ class Framework(Protocol):
     def write_weights(self, model: Model, weights: Weights) -> None:
         """Set every parameter and statistic. Raises StudyError unless names and shapes are exactly the model's."""
 
-    def create_trainer(self, model: Model, recipe: Recipe, trainable: str = "all") -> Trainer:
+    def create_trainer(
+        self, model: Model, recipe: Recipe, trainable: str = "all", traced: bool = False
+    ) -> Trainer:
         """Bind model, the recipe's loss and a fresh optimizer.
 
         `trainable` is "all", or "head": only the last layer (`spec.head`) learns, and all before it is fixed and runs
-        in evaluation mode.
+        in evaluation mode. `traced`: keep what `gradient_norms` tells.
         """
 
     def train_epoch(self, trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
         """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
 
+    def gradient_norms(self, trainer: Trainer) -> dict[str, float]:
+        """L2 norm of the last step's gradient of each tensor that learns, before clipping; `trainer` must be traced."""
+
+    def layer_outputs(self, model: Model, batch: Batch, training: bool) -> dict[str, Array]:
+        """Output of each layer that has weights, in order of execution, float64, (N, F) or (N, H, W, F).
+
+        `training`: as in a training step, dropout included where its masks come from common; weights and statistics
+        stay as they were.
+        """
+
     def predict_logits(self, model: Model, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
         """Evaluation-mode logits, batch by batch in order, padded rows included: (N, outputs) or (N, H, W, 1)."""
+
+    def probe_defaults(self) -> dict[str, Probe]:
+        """What this framework does unless told otherwise (`common.atlas.ITEMS` -> probe)."""
 
     def synchronise(self) -> None:
         """Return when the device has finished all work given to it."""

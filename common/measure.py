@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import platform
 import resource
@@ -40,12 +41,16 @@ class StepClock:
     synchronised and kept apart. On an accelerator the
     later steps overlap with the host, so single step times are those of the queue; their sum is exact, because every
     epoch ends with `synchronise`.
+
+    A loop that reads batches ahead, in whatever thread (Keras's `fit`), does not ask when a step ends. With `steps`
+    False nothing is timed, waiting is NaN, and only the wall time of whole epochs, taken by whoever runs them, tells.
     """
 
-    def __init__(self, synchronise: Callable[[], None]) -> None:
+    def __init__(self, synchronise: Callable[[], None], steps: bool = True) -> None:
         self._synchronise = synchronise
+        self.steps = steps
         self.step_seconds: list[float] = []
-        self.wait_seconds = 0.0
+        self.wait_seconds = 0.0 if steps else math.nan
         self._cold = {0}  # numbers of the cold steps
 
     def expect_cold_step(self) -> None:
@@ -53,7 +58,10 @@ class StepClock:
         self._cold.add(len(self.step_seconds))
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches unchanged, timed."""
+        """The batches unchanged, timed where steps are."""
+        if not self.steps:
+            yield from batches
+            return
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()

@@ -7,6 +7,7 @@ every machine, in every process, in any order; different keys give independent s
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,9 @@ def generator(*key: str | int) -> np.random.Generator:
 def uniform(count: int, *key: str | int) -> NDArray[np.float64]:
     """`count` numbers in [0, 1) with 53 random bits each; cheaper than a `generator` for a handful."""
     return np.asarray((philox(*key).random_raw(count) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
+def keep_mask(shape: tuple[int, ...], rate: float, *key: str | int) -> NDArray[np.float32]:
+    """A dropout mask: 0 with probability `rate`, else 1 / (1 - rate); (Srivastava et al. 2014, inverted)."""
+    kept = uniform(math.prod(shape), "dropout", *key) >= rate
+    return (kept / (1 - rate)).reshape(shape).astype(np.float32)

@@ -15,7 +15,8 @@ STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/
 format        2
 status        "complete" | "failed"            reason   null | one sentence
 run           {task, model, framework, lane, seed, fold}
-spec, recipe  the model spec and recipe, as in config
+spec, recipe  the model spec and recipe as this framework had them in its lane (`config.in_lane`); study.json has those
+              that the lanes start from
 environment   {name: version or setting}       variables  {environment variable: value}
 device        "cpu" | "cuda"                   threads    int        precision  "float32"
 git_commit    str | null                       command    what repeats this run
@@ -28,7 +29,8 @@ phases        [{trainable, epochs, batch_norm}, ...]
 choice        {epoch, val_loss, rule}          threshold  {value, rule} | {value: null} where the largest score decides
 timings       import_seconds, build_seconds, first_step_seconds, step_p50_seconds, step_p95_seconds,
               steady_images_per_second, wait_seconds, train_seconds, evaluate_seconds, checkpoint_seconds,
-              total_seconds, cpu_seconds
+              total_seconds, cpu_seconds; in the native lane epochs are timed, not steps: first_step, step_* and wait
+              are null (empty in history.csv), steady_images_per_second is of the epochs but the first of a phase
 memory        {peak_rss_mib, peak_device_mib | null}
 started, finished                              UTC, ISO 8601
 notice        research only
@@ -67,7 +69,7 @@ HISTORY_COLUMNS = (
     "val_score",  # the task's primary metric on validation
     "seconds",  # of the training part
     "images_per_second",
-    "wait_seconds",  # spent waiting for data
+    "wait_seconds",  # spent waiting for data; empty where steps are not timed
 )
 
 

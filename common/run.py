@@ -1,7 +1,8 @@
 """One run, from the seed to the files: load -> build -> fit -> predict -> save.
 
 The framework is handed in. Everything that could make two frameworks differ by choice is fixed here or below: which
-samples in which order, the starting weights, the rate of each step, the epoch that is kept, the threshold.
+samples in which order, the starting weights, the rate of each step, the epoch that is kept, the threshold. In the
+native lane order and starting weights are the framework's own; what is judged, when and how, never is.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from common import config, measure
-from common.config import NOTICE, TASKS, ModelSpec, Recipe, Run, Task
+from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
 from common.data.batches import Part
 from common.data.cache import open_cache
 from common.data.splits import count_split, split_digest
 from common.errors import StudyError
-from common.fitting import Emit, fit_model
+from common.fitting import Emit, describe_speed, fit_model
 from common.framework import Array, Framework, Model, Settings
 from common.metrics import classification
 from common.prediction import choose_mask_threshold, predict_masks, predict_parts
@@ -62,7 +63,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     started, began = utc_now(), time.perf_counter()
     record = read_study(study_directory)
     task, key = TASKS[run.task], f"{run.task}/{run.model}"
-    spec, recipe = record.study.specs[key], record.study.recipes[key]
+    spec, recipe = in_lane(record.study.specs[key], record.study.recipes[key], framework.name(), run.lane)
     entry = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
     clear_unfinished(directory)
@@ -80,7 +81,9 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     start = starting_weights(framework, model, spec, run.seed, pretrained)
     framework.write_weights(model, start)
 
-    clock, witness = measure.StepClock(framework.synchronise), stream.Witness()
+    # Frameworks that are left their own loops are timed alike: by whole epochs
+    clock = measure.StepClock(framework.synchronise, steps="loop" not in LANES[run.lane])
+    witness = stream.Witness()
     train, val = data.train, data.judged["val"]
     fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, emit)
     framework.write_weights(model, fit.weights)
@@ -107,8 +110,6 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     write_predictions(directory / "predictions.npz", predictions)
     checkpoint_seconds = time.perf_counter() - saving
 
-    steady_steps = len(clock.steady_step_seconds)
-    steady_seconds = fit.train_seconds - clock.first_step_seconds - clock.wait_seconds
     document = {
         "format": FORMAT,
         "status": "complete",
@@ -142,14 +143,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "timings": {
             "import_seconds": import_seconds,
             "build_seconds": build_seconds,
-            "first_step_seconds": clock.first_step_seconds,
-            "step_p50_seconds": clock.steady_quantile_seconds(0.50),
-            "step_p95_seconds": clock.steady_quantile_seconds(0.95),
-            "steady_images_per_second": recipe.batch_size * steady_steps / steady_seconds
-            if steady_steps
-            else None,
-            "wait_seconds": clock.wait_seconds,
-            "train_seconds": fit.train_seconds,
+            **describe_speed(fit, clock, recipe),
             "evaluate_seconds": fit.evaluate_seconds + predict_seconds,
             "checkpoint_seconds": checkpoint_seconds,
             "total_seconds": import_seconds + time.perf_counter() - began,
@@ -217,9 +211,18 @@ def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe
 def starting_weights(
     framework: Framework, model: Model, spec: ModelSpec, seed: int, pretrained: Pretrained | None
 ) -> dict[str, Array]:
-    """The weights of the seed; with a pretrained file, everything but the last layer from there."""
-    shapes = {name: array.shape for name, array in framework.read_weights(model).items()}
-    start = initial_weights(shapes, spec, seed)
+    """The weights of the seed; with a pretrained file, everything but the last layer from there.
+
+    Where `spec.initialiser` is "framework" they are those that `model`, fresh from `build`, has, but for ConvNeXt's
+    `gamma`: a layer scale is the model's, and no framework has a default for it.
+    """
+    own = framework.read_weights(model)
+    shapes = {name: array.shape for name, array in own.items()}
+    if spec.initialiser == "framework":
+        gammas = {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] == "gamma"}
+        start = own | initial_weights(gammas, spec, seed)
+    else:
+        start = initial_weights(shapes, spec, seed)
     return start if pretrained is None else start | load_pretrained(pretrained.path, shapes, spec.head)
 
 

@@ -23,15 +23,17 @@ class Cnn(keras.Model):
             layers.convolution(inputs, outputs, spec.kernel_size, name=f"convolutions.{stage}")
             for stage, (inputs, outputs) in enumerate(pairwise(widths))
         ]
-        self.hidden = layers.dense(side * side * widths[-1], spec.hidden, name="hidden")
-        self.dropout = layers.dropout(spec.dropout, name="dropout")
-        self.head = layers.dense(spec.hidden, spec.outputs, name="head")
+        self.hidden = layers.dense(
+            side * side * widths[-1], spec.hidden, stock=spec.stock_layers, name="hidden"
+        )
+        self.dropout = layers.dropout(spec.dropout, spec.hidden, spec.shared_masks, name="dropout")
+        self.head = layers.dense(spec.hidden, spec.outputs, stock=spec.stock_layers, name="head")
 
     def call(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         # Keras tells a model that it is in training only where `call` has this parameter
         x = layers.from_channels_last(images)
         for convolution in self.convolutions:
             x = layers.max_pool(layers.relu(convolution(x)))  # (N, S, S, F) -> (N, S/2, S/2, F')
-        x = layers.flatten(x)  # (N, side * side * F)
+        x = layers.flatten(x, self.spec.flatten_order)  # (N, side * side * F)
         x = layers.relu(self.hidden(x))  # (N, hidden)
         return self.head(self.dropout(x, training=training))  # (N, outputs)

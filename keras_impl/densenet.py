@@ -15,11 +15,11 @@ class DenseNet(keras.Model):
         super().__init__(name=spec.name)
         self.spec = spec
         self.frozen = False  # True: all before the dropout is in evaluation mode, even in training
-        norm = spec.norm_decay, spec.norm_epsilon
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
         channels = spec.stem_features
         features: dict[str, keras.Layer] = {
             "conv0": layers.convolution(
-                spec.channels, channels, 7, stride=2, bias=False, name="features.conv0"
+                spec.channels, channels, 7, stride=2, sides=spec.padding, bias=False, name="features.conv0"
             ),
             "norm0": layers.batch_norm(channels, *norm, name="features.norm0"),
         }
@@ -39,15 +39,15 @@ class DenseNet(keras.Model):
                 channels //= 2
         features["norm5"] = layers.batch_norm(channels, *norm, name="features.norm5")
         self.features = features
-        self.dropout = layers.dropout(spec.dropout, name="dropout")
-        self.classifier = layers.dense(channels, spec.outputs, name="classifier")
+        self.dropout = layers.dropout(spec.dropout, channels, spec.shared_masks, name="dropout")
+        self.classifier = layers.dense(channels, spec.outputs, stock=spec.stock_layers, name="classifier")
 
     def call(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         features = self.features
         learning = bool(training) and not self.frozen
         x = layers.from_channels_last(images)
         x = layers.relu(features["norm0"](features["conv0"](x), training=learning))  # (N, S/2, S/2, F)
-        x = layers.max_pool(x, size=3, stride=2, padding=1)  # (N, S/4, S/4, F)
+        x = layers.max_pool(x, size=3, stride=2, padding=1, sides=self.spec.padding)  # (N, S/4, S/4, F)
         for block in range(1, len(self.spec.blocks) + 1):
             for layer in features[f"denseblock{block}"].values():
                 x = layer(x, training=learning)
@@ -62,7 +62,7 @@ class _DenseLayer(layers.Part):
 
     def __init__(self, spec: DenseNetSpec, channels: int, *, name: str) -> None:
         super().__init__(name)
-        norm = spec.norm_decay, spec.norm_epsilon
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
         narrow = spec.bottleneck * spec.growth
         self.norm1 = layers.batch_norm(channels, *norm, name=f"{name}.norm1")
         self.conv1 = layers.convolution(channels, narrow, 1, bias=False, name=f"{name}.conv1")
@@ -80,7 +80,8 @@ class _Transition(layers.Part):
 
     def __init__(self, spec: DenseNetSpec, channels: int, *, name: str) -> None:
         super().__init__(name)
-        self.norm = layers.batch_norm(channels, spec.norm_decay, spec.norm_epsilon, name=f"{name}.norm")
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
+        self.norm = layers.batch_norm(channels, *norm, name=f"{name}.norm")
         self.conv = layers.convolution(channels, channels // 2, 1, bias=False, name=f"{name}.conv")
 
     def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:

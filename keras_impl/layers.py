@@ -1,18 +1,23 @@
 """The only place where a framework's layer default is set or overridden. Twin of `torch_impl.layers`.
 
 Every function has the same name, parameters and meaning there. Tensors inside a model are channels last; `flatten`
-runs in (height, width, channel) order in both, so that dense weights can be carried over. Starting values do not
-matter here (zeros are quick to make): they come from `common.weights`.
+runs in (height, width, channel) order in both, so that dense weights can be carried over. Starting values are Keras's
+own; outside the native lane those of `common.weights` replace them.
 
-Means are sums divided by counts, and GELU is written out: `ops.mean`, `ops.var` and `ops.gelu` are in float32 inside
-on some backends, whatever the precision asked for.
+Both lanes stand side by side: a parameter whose values are told apart by a word (`sides`, `variance`, `order`, `stock`)
+has the aligned form first and a framework's own second. What is not stock is written out for a reason: means are sums
+divided by counts, and GELU uses `ops.erf`, because `ops.mean`, `ops.var` and `ops.gelu` are in float32 inside on some
+backends, whatever the precision asked for.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
+
+from common.random_numbers import keep_mask
 
 
 class Part(keras.Layer):
@@ -32,17 +37,26 @@ def convolution(
     *,
     stride: int = 1,
     padding: int | None = None,
+    sides: str = "symmetric",
     bias: bool = True,
     name: str,
 ) -> keras.Layer:
-    """Convolution with `padding` zeros on all four sides; as many as keep the size (odd kernels) unless given."""
+    """Convolution with `padding` zeros on all four sides; as many as keep the size (odd kernels) unless given.
+
+    `sides` "same" pads as Keras does where a stride leaves an odd number of zeros: one more at the bottom and right.
+    """
     del in_channels  # read from the input
     padding = kernel_size // 2 if padding is None else padding
-    return _Convolution(out_channels, kernel_size, stride, padding, bias, _keras_name(name))
+    same = sides == "same" or (stride == 1 and kernel_size == 2 * padding + 1)
+    return _Convolution(out_channels, kernel_size, stride, None if same else padding, bias, _keras_name(name))
 
 
-def depthwise_convolution(channels: int, kernel_size: int, *, name: str) -> keras.Layer:
+def depthwise_convolution(channels: int, kernel_size: int, *, stock: bool = False, name: str) -> keras.Layer:
     """Convolution of each channel with a kernel of its own, with bias, stride 1, output as large as the input."""
+    if stock:
+        return _StockDepthwiseConvolution(
+            kernel_size, padding="same", data_format="channels_last", name=_keras_name(name)
+        )
     return _DepthwiseConvolution(channels, kernel_size, _keras_name(name))
 
 
@@ -55,58 +69,82 @@ def transposed_convolution(in_channels: int, out_channels: int, *, name: str) ->
         strides=2,
         padding="valid",
         data_format="channels_last",
-        kernel_initializer="zeros",
         name=_keras_name(name),
     )
 
 
-def dense(in_features: int, out_features: int, *, name: str) -> keras.Layer:
+def dense(in_features: int, out_features: int, *, stock: bool = False, name: str) -> keras.Layer:
     """Fully connected layer with bias over the channels: of (N, C), or of each pixel of an image."""
+    if stock:
+        return keras.layers.Dense(out_features, name=_keras_name(name))
     return _Dense(in_features, out_features, _keras_name(name))
 
 
-def batch_norm(features: int, decay: float, epsilon: float, *, name: str) -> keras.Layer:
+def batch_norm(
+    features: int, decay: float, epsilon: float, variance: str = "unbiased", *, name: str
+) -> keras.Layer:
     """Batch normalisation (Ioffe & Szegedy 2015) of each channel over batch and pixels.
 
     Training divides by the biased variance of the batch, and moves the statistics by 1 - `decay` towards the batch's
-    mean and unbiased variance, n / (n - 1) as large.
+    mean and unbiased variance, n / (n - 1) as large; `variance` "biased" is Keras's own rule.
     """
+    if variance == "biased":
+        return keras.layers.BatchNormalization(momentum=decay, epsilon=epsilon, name=_keras_name(name))
     return _BatchNorm(features, decay, epsilon, _keras_name(name))
 
 
-def layer_norm(features: int, epsilon: float, *, name: str) -> keras.Layer:
+def layer_norm(features: int, epsilon: float, *, stock: bool = False, name: str) -> keras.Layer:
     """Layer normalisation (Ba et al. 2016) over the channels: of (N, C), or of each pixel of an image."""
+    if stock:
+        return keras.layers.LayerNormalization(epsilon=epsilon, name=_keras_name(name))
     return _LayerNorm(features, epsilon, _keras_name(name))
 
 
 def layer_scale(features: int, owner: keras.Layer, *, name: str) -> keras.KerasTensor:
     """A factor for each channel (Touvron et al. 2021, LayerScale), a parameter of `owner` itself; see `scale`."""
-    return owner.add_weight(shape=(features,), initializer="ones", name=name.rsplit(".", 1)[-1])
+    del name  # `gamma`, but Keras calls the scale of its norms so
+    return owner.add_weight(shape=(features,), initializer="ones", name="layer_scale")
 
 
 # --- layers without weights ---------------------------------------------------------------------------------------
 
 
-def dropout(rate: float, *, name: str) -> keras.Layer:
-    """Zeroes a share `rate` of the values in training and scales the rest by 1 / (1 - rate)."""
+def dropout(rate: float, features: int, samples: int = 0, *, name: str) -> keras.Layer:
+    """Zeroes a share `rate` of the values of (N, features) in training and scales the rest by 1 / (1 - rate).
+
+    With `samples` the masks of batches of that size are handed over by `set_masks`; 0: Keras draws them.
+    """
+    if samples and rate:
+        return _SharedMask(rate, (samples, features), name)
     return keras.layers.Dropout(rate, name=_keras_name(name))
 
 
-def stochastic_depth(rate: float, *, name: str) -> keras.Layer:
+def stochastic_depth(rate: float, samples: int = 0, *, name: str) -> keras.Layer:
     """Zeroes whole samples with probability `rate` in training and scales the rest by 1 / (1 - rate).
 
-    On the branch of a residual block it skips the block (Huang et al. 2016).
+    On the branch of a residual block it skips the block (Huang et al. 2016). `samples` as in `dropout`.
     """
+    if samples and rate:
+        return _SharedMask(rate, (samples, 1, 1, 1), name)
     # Dropout's own noise shape: one draw a sample
     return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=_keras_name(name))
+
+
+def set_masks(model: keras.Model, key: tuple[str | int, ...]) -> None:
+    """Hand the masks of a step to every layer that does not draw its own; `key` is that of the batch."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, _SharedMask):
+            layer.mask.assign(keep_mask(layer.shape, layer.rate, *key, layer.own_name))
 
 
 def relu(x: keras.KerasTensor) -> keras.KerasTensor:
     return ops.relu(x)
 
 
-def gelu(x: keras.KerasTensor) -> keras.KerasTensor:
+def gelu(x: keras.KerasTensor, stock: bool = False) -> keras.KerasTensor:
     """x times the normal distribution function of x, exactly, not by tanh (Hendrycks & Gimpel 2016)."""
+    if stock:
+        return keras.activations.gelu(x)
     return x * (0.5 * (1 + ops.erf(x * math.sqrt(0.5))))
 
 
@@ -115,8 +153,15 @@ def scale(x: keras.KerasTensor, factors: keras.KerasTensor) -> keras.KerasTensor
     return x * factors
 
 
-def max_pool(x: keras.KerasTensor, size: int = 2, stride: int = 2, padding: int = 0) -> keras.KerasTensor:
-    """Largest value of each window. Windows must fit: unpadded, an odd last row or column is dropped."""
+def max_pool(
+    x: keras.KerasTensor, size: int = 2, stride: int = 2, padding: int = 0, sides: str = "symmetric"
+) -> keras.KerasTensor:
+    """Largest value of each window. Windows must fit: unpadded, an odd last row or column is dropped.
+
+    `sides` as in `convolution`.
+    """
+    if sides == "same":
+        return ops.max_pool(x, size, strides=stride, padding="same", data_format="channels_last")
     x = _pad(x, padding, -math.inf)
     return ops.max_pool(x, size, strides=stride, padding="valid", data_format="channels_last")
 
@@ -146,8 +191,10 @@ def to_channels_last(x: keras.KerasTensor) -> keras.KerasTensor:
     return x
 
 
-def flatten(x: keras.KerasTensor) -> keras.KerasTensor:
-    """(N, H * W * C), values in the order height, width, channel."""
+def flatten(x: keras.KerasTensor, order: str = "channels_last") -> keras.KerasTensor:
+    """(N, H * W * C), values in the order height, width, channel; or "channels_first": channel, height, width."""
+    if order == "channels_first":
+        x = ops.transpose(x, (0, 3, 1, 2))
     return ops.reshape(x, (x.shape[0] or -1, x.shape[1] * x.shape[2] * x.shape[3]))
 
 
@@ -159,7 +206,9 @@ class _Dense(keras.Layer):
 
     def __init__(self, in_features: int, out_features: int, name: str) -> None:
         super().__init__(name=name)
-        self.kernel = self.add_weight(shape=(in_features, out_features), initializer="zeros", name="kernel")
+        self.kernel = self.add_weight(
+            shape=(in_features, out_features), initializer="glorot_uniform", name="kernel"
+        )
         self.bias = self.add_weight(shape=(out_features,), initializer="zeros", name="bias")
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
@@ -169,39 +218,65 @@ class _Dense(keras.Layer):
 
 
 class _Convolution(keras.layers.Conv2D):
-    """Keras's own "same" padding is one-sided where stride and kernel do not fit."""
+    """Keras's own "same" padding (`padding` None) is one-sided where stride and kernel do not fit."""
 
-    def __init__(self, features: int, size: int, stride: int, padding: int, bias: bool, name: str) -> None:
-        keeps_size = stride == 1 and size == 2 * padding + 1
+    def __init__(
+        self, features: int, size: int, stride: int, padding: int | None, bias: bool, name: str
+    ) -> None:
         super().__init__(
             features,
             size,
             strides=stride,
-            padding="same" if keeps_size else "valid",
+            padding="same" if padding is None else "valid",
             data_format="channels_last",
             use_bias=bias,
-            kernel_initializer="zeros",
             name=name,
         )
-        self.zeros = 0 if keeps_size else padding
+        self.zeros = padding or 0
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return super().call(_pad(x, self.zeros, 0.0))
 
 
 class _DepthwiseConvolution(keras.Layer):
-    """Keras's DepthwiseConv2D, with a kernel whose name tells it from that of a full convolution."""
+    """Keras's DepthwiseConv2D, with a kernel whose name tells it from that of a full convolution.
+
+    On JAX and a CPU it is written out, one product a place of the kernel: XLA's gradient of a grouped convolution there
+    takes up to 10 s for 384 small maps in float64, this 0.02 s.
+    """
 
     def __init__(self, channels: int, size: int, name: str) -> None:
         super().__init__(name=name)
         self.kernel = self.add_weight(
-            shape=(size, size, channels, 1), initializer="zeros", name="depthwise_kernel"
+            shape=(size, size, channels, 1), initializer="glorot_uniform", name="depthwise_kernel"
         )
+        on_cpu = "cpu" in str(ops.zeros(()).device).lower()
+        self.written_out = keras.backend.backend() == "jax" and on_cpu
         self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        if self.written_out:
+            return self._products(x) + self.bias
         y = ops.depthwise_conv(x, self.kernel, padding="same", data_format="channels_last")
         return y + self.bias
+
+    def _products(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        size, (height, width) = self.kernel.shape[0], x.shape[1:3]
+        around = _pad(x, size // 2, 0.0)
+        return sum(
+            around[:, i : i + height, j : j + width] * self.kernel[i, j, :, 0]
+            for i in range(size)
+            for j in range(size)
+        )
+
+
+class _StockDepthwiseConvolution(keras.layers.DepthwiseConv2D):
+    """With a kernel whose name tells it from that of a full convolution."""
+
+    def add_weight(self, *arguments: Any, name: str, **settings: Any) -> keras.Variable:
+        return super().add_weight(
+            *arguments, name="depthwise_kernel" if name == "kernel" else name, **settings
+        )
 
 
 class _BatchNorm(keras.Layer):
@@ -249,6 +324,18 @@ class _LayerNorm(keras.Layer):
         centred = x - ops.sum(x, axis=-1, keepdims=True) / features
         variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / features
         return centred * ops.rsqrt(variance + self.epsilon) * self.weight + self.bias
+
+
+class _SharedMask(keras.Layer):
+    """Multiplies by a mask that was handed over, in training. The mask is a variable: a traced step reads it anew."""
+
+    def __init__(self, rate: float, shape: tuple[int, ...], name: str) -> None:
+        super().__init__(name=_keras_name(name))
+        self.rate, self.shape, self.own_name = rate, shape, name
+        self.mask = self.add_weight(shape=shape, initializer="ones", trainable=False, name="mask")
+
+    def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        return x * self.mask if training else x
 
 
 def _pad(x: keras.KerasTensor, padding: int, value: float) -> keras.KerasTensor:

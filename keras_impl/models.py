@@ -15,7 +15,7 @@ MODELS: dict[str, Any] = {"cnn": Cnn, "densenet121": DenseNet, "convnext_tiny": 
 
 
 def build(spec: ModelSpec) -> keras.Model:
-    """A model that maps (N, H, W, C) images to logits; its weights are not meant to be used.
+    """A model that maps (N, H, W, C) images to logits; its weights are those of the framework's own initialisers.
 
     Logits are (N, outputs), those of a U-Net (N, H, W, outputs).
     """

@@ -1,11 +1,13 @@
 """AdamW in one stated form (below), for both frameworks. Twin of `torch_impl.optimizers`.
 
 With gradient g, step t from 1, rate a (a backbone's is the recipe's fraction of it), decay d (0 for tensors of one
-axis: biases, norms, scales):
+axis: biases, norms, scales; in the native lane they decay too):
+    g <- g min(1, c / |g|)     where the recipe clips: |g| over all tensors (native Keras: over each)
     w <- w - a d w
     m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2
     w <- w - a (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
-(Loshchilov & Hutter 2019, decay times rate; epsilon after the bias correction, as in Kingma & Ba 2015, algorithm 1.)
+(Loshchilov & Hutter 2019, decay times rate; epsilon after the bias correction, as in Kingma & Ba 2015, algorithm 1.
+PyTorch's AdamW has this form in every lane; Keras's own adds epsilon before the correction.)
 """
 
 from typing import Any
@@ -14,6 +16,7 @@ import keras
 from keras import ops
 
 from common.config import Recipe
+from keras_impl.tensors import tensor_name, to_array
 
 
 def head_ids(model: keras.Model) -> set[int]:
@@ -22,17 +25,29 @@ def head_ids(model: keras.Model) -> set[int]:
     return {id(variable) for variable in layer.variables}
 
 
-def create_optimizer(model: keras.Model, recipe: Recipe) -> keras.optimizers.Optimizer:
-    """A fresh optimizer on the tensors that may learn; its rate is set before each step."""
+def create_optimizer(model: keras.Model, recipe: Recipe, traced: bool = False) -> keras.optimizers.Optimizer:
+    """A fresh optimizer on the tensors that may learn; its rate is set before each step.
+
+    `traced`: it keeps the gradients' norms for `gradient_norms`.
+    """
     head = head_ids(model)
     variables = model.trainable_variables
     optimizer = _AdamW(
         recipe,
         [1.0 if id(variable) in head else recipe.backbone_rate_fraction for variable in variables],
-        [recipe.weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables],
+        [
+            recipe.weight_decay if len(variable.shape) > 1 or recipe.decay_scope == "all" else 0.0
+            for variable in variables
+        ],
+        traced,
     )
     optimizer.build(variables)
     return optimizer
+
+
+def gradient_norms(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
+    """Tensor name -> L2 norm of its gradient at the last step, before clipping, of a traced optimizer."""
+    return dict(zip(optimizer.tensor_names, to_array(optimizer.norms).tolist(), strict=True))
 
 
 def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate: float) -> None:
@@ -40,40 +55,74 @@ def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate: floa
     optimizer.learning_rate = learning_rate
 
 
-class _AdamW(keras.optimizers.Optimizer):
-    """Keras's own AdamW adds epsilon before the bias correction, which changes the early steps."""
+class _AdamW(keras.optimizers.Adam):
+    """Adam as Keras has it (the native lane), or with epsilon in its place; what comes before the step is ours.
 
-    def __init__(self, recipe: Recipe, rate_fractions: list[float], decays: list[float]) -> None:
-        super().__init__(learning_rate=recipe.learning_rate, name="adamw")
-        self.recipe = recipe
+    `keras.optimizers.AdamW` is this with the decay that stands above, but has one rate and one decay for all tensors.
+    """
+
+    def __init__(
+        self, recipe: Recipe, rate_fractions: list[float], decays: list[float], traced: bool
+    ) -> None:
+        super().__init__(
+            recipe.learning_rate, recipe.adam_beta1, recipe.adam_beta2, recipe.adam_epsilon, name="adamw"
+        )
+        self.recipe, self.traced = recipe, traced
         self.rate_fractions, self.decays = rate_fractions, decays  # of each variable, in the order of `build`
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
             return
         super().build(variables)
-        self.first_moments = self.add_optimizer_variables(variables, "first_moment")
-        self.second_moments = self.add_optimizer_variables(variables, "second_moment")
+        self.tensor_names = [tensor_name(variable) for variable in variables]
+        if self.traced:
+            shape, dtype = (len(variables),), keras.config.floatx()
+            self.norms = self.add_variable(shape, "zeros", dtype, name="gradient_norms")
+
+    def apply(self, gradients: Any, variables: Any = None) -> None:
+        squares = [ops.sum(ops.square(gradient)) for gradient in gradients]
+        if self.traced:
+            self.norms.assign(ops.sqrt(ops.stack(squares)))
+        super().apply(_clipped(gradients, squares, self.recipe), variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         recipe, index = self.recipe, self._get_variable_index(variable)
-        first, second = self.first_moments[index], self.second_moments[index]
-
-        def constant(value: float) -> Any:  # `cast` would round a Python float through float32
-            return ops.convert_to_tensor(value, variable.dtype)
-
         rate = ops.cast(learning_rate, variable.dtype)
         if self.rate_fractions[index] != 1:
-            rate = rate * constant(self.rate_fractions[index])
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        beta1, beta2 = constant(recipe.adam_beta1), constant(recipe.adam_beta2)
+            rate = rate * _constant(self.rate_fractions[index], variable)
         if self.decays[index]:
-            self.assign_sub(variable, variable * rate * constant(self.decays[index]))
-        self.assign_add(first, (gradient - first) * constant(1 - recipe.adam_beta1))
-        self.assign_add(second, (ops.square(gradient) - second) * constant(1 - recipe.adam_beta2))
+            self.assign_sub(variable, variable * rate * _constant(self.decays[index], variable))
+        if recipe.adam_form == "uncorrected":
+            super().update_step(gradient, variable, rate)
+            return
+        first, second = self._momentums[index], self._velocities[index]
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        beta1, beta2 = (_constant(value, variable) for value in (recipe.adam_beta1, recipe.adam_beta2))
+        self.assign_add(first, (gradient - first) * _constant(1 - recipe.adam_beta1, variable))
+        self.assign_add(second, (ops.square(gradient) - second) * _constant(1 - recipe.adam_beta2, variable))
         first_hat = first / (1 - ops.power(beta1, step))
         second_hat = second / (1 - ops.power(beta2, step))
-        self.assign_sub(variable, rate * first_hat / (ops.sqrt(second_hat) + constant(recipe.adam_epsilon)))
+        epsilon = _constant(recipe.adam_epsilon, variable)
+        self.assign_sub(variable, rate * first_hat / (ops.sqrt(second_hat) + epsilon))
 
     def get_config(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "rate_fractions": self.rate_fractions, "decays": self.decays}
+
+
+def _constant(value: float, variable: Any) -> Any:
+    """In the variable's precision; `cast` would round a Python float through float32."""
+    return ops.convert_to_tensor(value, variable.dtype)
+
+
+def _clipped(gradients: Any, squares: list[Any], recipe: Recipe) -> list[Any]:
+    """The gradients scaled down to the recipe's norm."""
+    if not recipe.gradient_clip_norm:
+        return list(gradients)
+    if recipe.gradient_clip_scope == "global":
+        squares = [ops.sum(ops.stack(squares))] * len(squares)
+    largest = [_constant(recipe.gradient_clip_norm, gradient) for gradient in gradients]
+    return [
+        # The larger of both; `ops.maximum` is in float32 on the torch backend, whatever it is given
+        gradient * (norm / (norm + ops.relu(ops.sqrt(square) - norm)))
+        for gradient, square, norm in zip(gradients, squares, largest, strict=True)
+    ]

@@ -11,7 +11,15 @@ from common.framework import Array, Settings, Weights
 from common.weights import check_weights
 
 # Keras's variable -> PyTorch's tensor. What `layers` makes itself, and every bias, has PyTorch's name already.
-TENSOR_NAMES = {"kernel": "weight", "depthwise_kernel": "weight"}
+TENSOR_NAMES = {
+    "kernel": "weight",
+    "depthwise_kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+    "layer_scale": "gamma",
+}
 # (Keras's variable, number of axes) -> the axes that carry it over; what has one axis stays as it is. Convolutions,
 # (h, w, in, out) -> (out, in, h, w), and transposed ones, (h, w, out, in) -> (in, out, h, w), are turned alike.
 AXES_TO_TORCH = {
@@ -114,10 +122,12 @@ def _axes_to_torch(variable: keras.Variable) -> tuple[int, ...]:
     return (0,) if axes == 1 else AXES_TO_TORCH[variable.name, axes]
 
 
+def tensor_name(variable: keras.Variable) -> str:
+    """PyTorch's name of a variable."""
+    layer, kind = variable.path.split("/")[-2:]
+    # The dots as `layers._keras_name` found them
+    return f"{layer.replace('-', '.')}.{TENSOR_NAMES.get(kind, kind)}"
+
+
 def _named_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    named = {}
-    for variable in model.weights:
-        layer, kind = variable.path.split("/")[-2:]
-        # The dots as `layers._keras_name` found them
-        named[f"{layer.replace('-', '.')}.{TENSOR_NAMES.get(kind, kind)}"] = variable
-    return named
+    return {tensor_name(one): one for one in model.weights if one.name != "mask"}

@@ -1,7 +1,10 @@
 """One epoch of training, one pass of prediction. Order, rates and batches are given; nothing is decided here."""
 
+import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,9 +13,11 @@ from numpy.typing import NDArray
 
 from common.config import Recipe
 from common.framework import Array, Batch
+from keras_impl import optimizers
+from keras_impl.layers import set_masks
 from keras_impl.losses import Loss, loss_of
 from keras_impl.optimizers import create_optimizer, head_ids, set_learning_rate
-from keras_impl.tensors import compiles_with_xla, to_array, to_tensor
+from keras_impl.tensors import compiles_with_xla, read_weights, to_array, to_tensor, write_weights
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,16 @@ class Trainer:
     model: keras.Model
     loss: Loss
     optimizer: keras.optimizers.Optimizer
+    loop: str  # of the recipe
 
 
-def create_trainer(model: keras.Model, recipe: Recipe, trainable: str = "all") -> Trainer:
+def create_trainer(
+    model: keras.Model, recipe: Recipe, trainable: str = "all", traced: bool = False
+) -> Trainer:
     """Bind model, the recipe's loss and a fresh optimizer.
 
     `trainable` is "all", or "head": only the last layer (`spec.head`) learns, and all before it is fixed and runs in
-    evaluation mode.
+    evaluation mode. `traced`: keep what `gradient_norms` tells.
     """
     head = head_ids(model)
     model.trainable = False  # because on TensorFlow a flag that is True already passes nothing on
@@ -36,26 +44,112 @@ def create_trainer(model: keras.Model, recipe: Recipe, trainable: str = "all") -
     for variable in model.trainable_variables:
         variable.trainable = trainable == "all" or id(variable) in head
     model.frozen = trainable == "head"
-    loss, optimizer = loss_of(recipe), create_optimizer(model, recipe)
+    loss, optimizer = loss_of(recipe), create_optimizer(model, recipe, traced)
     # Drops the step that was traced before, whose variables and mode were others
-    model.compile(optimizer, loss=_loss_of_packed(loss), jit_compile=compiles_with_xla())
-    return Trainer(model, loss, optimizer)
+    model.compile(
+        optimizer,
+        loss=_loss_of_packed(loss),
+        jit_compile="auto" if recipe.loop == "fit" else compiles_with_xla(),
+    )
+    return Trainer(model, loss, optimizer, recipe.loop)
 
 
 def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
     """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
+    if trainer.loop == "fit":
+        return _fit(trainer, batches)
     losses = []
     for batch, learning_rate in batches:
         set_learning_rate(trainer.optimizer, learning_rate)
+        set_masks(trainer.model, batch.key)
         # `fit` would choose order and last batch by itself; its logged loss is a running mean, this one the step's
-        losses.append(trainer.model.train_on_batch(to_tensor(batch.images), to_tensor(_pack(batch))))
+        logged = trainer.model.train_on_batch(to_tensor(batch.images), to_tensor(_pack(batch)))
+        losses.append(logged if keras.config.floatx() == "float32" else _exact_loss(trainer.model))
     return np.array(losses, dtype=np.float64)
+
+
+def gradient_norms(trainer: Trainer) -> dict[str, float]:
+    """L2 norm of the last step's gradient of each tensor that learns, before clipping; `trainer` must be traced."""
+    return optimizers.gradient_norms(trainer.optimizer)
+
+
+def layer_outputs(model: keras.Model, batch: Batch, training: bool) -> dict[str, Array]:
+    """Output of each layer that has weights, in order of execution, float64, (N, F) or (N, H, W, F).
+
+    `training`: as in a training step, dropout included where its masks come from common; weights and statistics stay
+    as they were.
+    """
+    before, found = read_weights(model), {}
+    names = {key.rpartition(".")[0] for key in before}
+    watched = [layer for layer in model._flatten_layers() if layer.name.replace("-", ".") in names]
+    for layer in watched:
+
+        def keep(*arguments: Any, layer: Any = layer, own: Any = layer.call, **settings: Any) -> Any:
+            output = own(*arguments, **settings)
+            found[layer.name.replace("-", ".")] = to_array(output)
+            return output
+
+        layer.call = keep
+    if training:
+        set_masks(model, batch.key)
+    model(ops.convert_to_tensor(to_tensor(batch.images)), training=training)
+    for layer in watched:
+        del layer.call
+    write_weights(model, before)
+    return found
 
 
 def predict_logits(model: keras.Model, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
     """Evaluation-mode logits, batch by batch in order, padded rows included: (N, outputs) or (N, H, W, 1)."""
     for batch in batches:
         yield to_array(model.predict_on_batch(to_tensor(batch.images)))
+
+
+def _fit(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+    """Keras's own loop over one epoch.
+
+    It asks for a batch before or after it begins its step, on TensorFlow in a thread of its own, so rates and masks
+    come from a second reading of the same stream.
+    """
+    to_learn, to_begin = itertools.tee(batches)
+    lock = threading.Lock()
+    means: list[float] = []
+
+    def pull(pairs: Iterator[tuple[Batch, float]]) -> tuple[Batch, float] | None:
+        with lock:
+            return next(pairs, None)
+
+    def stream() -> Iterator[tuple[Array, Array]]:
+        while (pair := pull(to_learn)) is not None:
+            yield to_tensor(pair[0].images), to_tensor(_pack(pair[0]))
+
+    class Steps(keras.callbacks.Callback):
+        upcoming = pull(to_begin)
+
+        def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            assert self.upcoming is not None
+            if hasattr(self.model, "jax_state_sync"):  # JAX keeps the state elsewhere while it fits
+                self.model.jax_state_sync()
+            set_learning_rate(trainer.optimizer, self.upcoming[1])
+            set_masks(trainer.model, self.upcoming[0].key)
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            means.append((logs or {})["loss"])
+            self.upcoming = pull(to_begin)
+            # Else Keras begins one more step to find the end, and TensorFlow does all of it that needs no data: the
+            # decay, and Adam's count
+            self.model.stop_training = self.upcoming is None
+
+    trainer.model.fit(stream(), epochs=1, shuffle=False, verbose=0, callbacks=[Steps()])
+    steps = np.arange(1, len(means) + 1)
+    # The logged loss is the mean of the epoch so far
+    return np.diff(np.array(means, dtype=np.float64) * steps, prepend=0.0)
+
+
+def _exact_loss(model: keras.Model) -> float:
+    """The loss of the last step. Keras divides its sum by its count in float32 on the torch backend."""
+    logged = model.metrics[0]
+    return float(to_array(logged.total) / to_array(logged.count))
 
 
 def _pack(batch: Batch) -> Array:
@@ -71,8 +165,6 @@ def _loss_of_packed(loss: Loss) -> Callable[[keras.KerasTensor, keras.KerasTenso
         weights = packed[..., -1]
         while len(weights.shape) > 1:
             weights = weights[:, 0]  # the same beside every pixel
-        return ops.reshape(
-            loss(logits, packed[..., :-1], weights), (1,)
-        )  # Keras takes the mean of the values
+        return loss(logits, packed[..., :-1], weights)  # of one value Keras takes no mean
 
     return value

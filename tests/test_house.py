@@ -30,6 +30,7 @@ MIRROR_EXEMPTIONS = {
         "tensors.py",
         "to_torch_layout",
     ): "the weights' common layout is PyTorch's own, so only Keras turns axes",
+    ("tensors.py", "tensor_name"): "and so are their names",
 }
 
 # module -> why it may be imported without being required.

@@ -8,17 +8,21 @@ if sys.argv[0] == "-m":
 
     cli.start("torch_impl")
 
+from torch_impl.defaults import probe_defaults
 from torch_impl.models import build
 from torch_impl.tensors import configure, environment, name, read_weights, synchronise, write_weights
-from torch_impl.training import create_trainer, predict_logits, train_epoch
+from torch_impl.training import create_trainer, gradient_norms, layer_outputs, predict_logits, train_epoch
 
 __all__ = [
     "build",
     "configure",
     "create_trainer",
     "environment",
+    "gradient_norms",
+    "layer_outputs",
     "name",
     "predict_logits",
+    "probe_defaults",
     "read_weights",
     "synchronise",
     "train_epoch",

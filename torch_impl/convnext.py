@@ -17,20 +17,21 @@ class ConvNext(nn.Module):
         self.spec = spec
         self.frozen = False  # True: all before the dropout is in evaluation mode, even in training
         first, last, epsilon = spec.features[0], spec.features[-1], spec.norm_epsilon
+        stock = spec.stock_layers
         self.stem = nn.ModuleList(
             [
                 layers.convolution(spec.channels, first, 4, stride=4, padding=0, name="stem.0"),
-                layers.layer_norm(first, epsilon, name="stem.1"),
+                layers.layer_norm(first, epsilon, stock=stock, name="stem.1"),
             ]
         )
         self.stages = nn.ModuleList(
             _Stage(spec, stage, name=f"stages.{stage}") for stage in range(len(spec.depths))
         )
-        self.dropout = layers.dropout(spec.dropout, name="dropout")
+        self.dropout = layers.dropout(spec.dropout, last, spec.shared_masks, name="dropout")
         self.head = nn.ModuleDict(
             {
-                "norm": layers.layer_norm(last, epsilon, name="head.norm"),
-                "fc": layers.dense(last, spec.outputs, name="head.fc"),
+                "norm": layers.layer_norm(last, epsilon, stock=stock, name="head.norm"),
+                "fc": layers.dense(last, spec.outputs, stock=stock, name="head.fc"),
             }
         )
 
@@ -57,7 +58,9 @@ class _Stage(layers.Part):
             before = spec.features[stage - 1]
             self.downsample.extend(
                 [
-                    layers.layer_norm(before, spec.norm_epsilon, name=f"{name}.downsample.0"),
+                    layers.layer_norm(
+                        before, spec.norm_epsilon, stock=spec.stock_layers, name=f"{name}.downsample.0"
+                    ),
                     layers.convolution(before, features, 2, stride=2, padding=0, name=f"{name}.downsample.1"),
                 ]
             )
@@ -82,19 +85,22 @@ class _Block(layers.Part):
 
     def __init__(self, spec: ConvNextSpec, features: int, rate: float, *, name: str) -> None:
         super().__init__(name)
-        hidden = spec.expansion * features
-        self.conv_dw = layers.depthwise_convolution(features, spec.kernel_size, name=f"{name}.conv_dw")
-        self.norm = layers.layer_norm(features, spec.norm_epsilon, name=f"{name}.norm")
+        hidden, stock = spec.expansion * features, spec.stock_layers
+        self.stock = stock
+        self.conv_dw = layers.depthwise_convolution(
+            features, spec.kernel_size, stock=stock, name=f"{name}.conv_dw"
+        )
+        self.norm = layers.layer_norm(features, spec.norm_epsilon, stock=stock, name=f"{name}.norm")
         self.mlp = nn.ModuleDict(
             {
-                "fc1": layers.dense(features, hidden, name=f"{name}.mlp.fc1"),
-                "fc2": layers.dense(hidden, features, name=f"{name}.mlp.fc2"),
+                "fc1": layers.dense(features, hidden, stock=stock, name=f"{name}.mlp.fc1"),
+                "fc2": layers.dense(hidden, features, stock=stock, name=f"{name}.mlp.fc2"),
             }
         )
         self.gamma = layers.layer_scale(features, self, name=f"{name}.gamma")
-        self.drop_path = layers.stochastic_depth(rate, name=f"{name}.drop_path")
+        self.drop_path = layers.stochastic_depth(rate, spec.shared_masks, name=f"{name}.drop_path")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm(self.conv_dw(x))
-        y = self.mlp["fc2"](layers.gelu(self.mlp["fc1"](y)))  # (N, H, W, 4F) in between
+        y = self.mlp["fc2"](layers.gelu(self.mlp["fc1"](y), self.stock))  # (N, H, W, 4F) in between
         return x + self.drop_path(layers.scale(y, self.gamma))

@@ -16,11 +16,11 @@ class DenseNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.frozen = False  # True: all before the dropout is in evaluation mode, even in training
-        norm = spec.norm_decay, spec.norm_epsilon
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
         channels = spec.stem_features
         features: dict[str, nn.Module] = {
             "conv0": layers.convolution(
-                spec.channels, channels, 7, stride=2, bias=False, name="features.conv0"
+                spec.channels, channels, 7, stride=2, sides=spec.padding, bias=False, name="features.conv0"
             ),
             "norm0": layers.batch_norm(channels, *norm, name="features.norm0"),
         }
@@ -42,8 +42,8 @@ class DenseNet(nn.Module):
                 channels //= 2
         features["norm5"] = layers.batch_norm(channels, *norm, name="features.norm5")
         self.features = nn.ModuleDict(features)
-        self.dropout = layers.dropout(spec.dropout, name="dropout")
-        self.classifier = layers.dense(channels, spec.outputs, name="classifier")
+        self.dropout = layers.dropout(spec.dropout, channels, spec.shared_masks, name="dropout")
+        self.classifier = layers.dense(channels, spec.outputs, stock=spec.stock_layers, name="classifier")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.features
@@ -51,7 +51,7 @@ class DenseNet(nn.Module):
             features.eval()
         x = layers.from_channels_last(images)
         x = layers.relu(features["norm0"](features["conv0"](x)))  # (N, S/2, S/2, F)
-        x = layers.max_pool(x, size=3, stride=2, padding=1)  # (N, S/4, S/4, F)
+        x = layers.max_pool(x, size=3, stride=2, padding=1, sides=self.spec.padding)  # (N, S/4, S/4, F)
         for block in range(1, len(self.spec.blocks) + 1):
             for layer in features[f"denseblock{block}"].values():  # type: ignore[operator]
                 x = layer(x)
@@ -66,7 +66,7 @@ class _DenseLayer(layers.Part):
 
     def __init__(self, spec: DenseNetSpec, channels: int, *, name: str) -> None:
         super().__init__(name)
-        norm = spec.norm_decay, spec.norm_epsilon
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
         narrow = spec.bottleneck * spec.growth
         self.norm1 = layers.batch_norm(channels, *norm, name=f"{name}.norm1")
         self.conv1 = layers.convolution(channels, narrow, 1, bias=False, name=f"{name}.conv1")
@@ -84,7 +84,8 @@ class _Transition(layers.Part):
 
     def __init__(self, spec: DenseNetSpec, channels: int, *, name: str) -> None:
         super().__init__(name)
-        self.norm = layers.batch_norm(channels, spec.norm_decay, spec.norm_epsilon, name=f"{name}.norm")
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
+        self.norm = layers.batch_norm(channels, *norm, name=f"{name}.norm")
         self.conv = layers.convolution(channels, channels // 2, 1, bias=False, name=f"{name}.conv")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

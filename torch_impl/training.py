@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.config import Recipe
-from common.framework import Batch
+from common.errors import StudyError
+from common.framework import Array, Batch
+from torch_impl import optimizers
+from torch_impl.layers import set_masks
 from torch_impl.losses import Loss, loss_of
 from torch_impl.optimizers import create_optimizer, head_ids, set_learning_rate
-from torch_impl.tensors import to_array, to_tensor
+from torch_impl.tensors import read_weights, to_array, to_tensor, write_weights
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,22 @@ class Trainer:
     model: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
+    loop: str  # of the recipe
 
 
-def create_trainer(model: nn.Module, recipe: Recipe, trainable: str = "all") -> Trainer:
+def create_trainer(model: nn.Module, recipe: Recipe, trainable: str = "all", traced: bool = False) -> Trainer:
     """Bind model, the recipe's loss and a fresh optimizer.
 
     `trainable` is "all", or "head": only the last layer (`spec.head`) learns, and all before it is fixed and runs in
-    evaluation mode.
+    evaluation mode. `traced`: keep what `gradient_norms` tells. Raises StudyError for a loop that PyTorch lacks.
     """
+    if recipe.loop != "steps":
+        raise StudyError(f"loop {recipe.loop!r} is Keras's own; PyTorch has 'steps'")
     head = head_ids(model)
     for parameter in model.parameters():
         parameter.requires_grad_(trainable == "all" or id(parameter) in head)
     model.frozen = trainable == "head"  # type: ignore[assignment]
-    return Trainer(model, loss_of(recipe), create_optimizer(model, recipe))
+    return Trainer(model, loss_of(recipe), create_optimizer(model, recipe, traced), recipe.loop)
 
 
 def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
@@ -43,6 +49,7 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
     losses = []
     for batch, learning_rate in batches:
         set_learning_rate(trainer.optimizer, learning_rate)
+        set_masks(trainer.model, batch.key)
         logits = trainer.model(to_tensor(batch.images))
         loss = trainer.loss(logits, to_tensor(batch.targets), to_tensor(batch.weights))
         trainer.optimizer.zero_grad(set_to_none=True)
@@ -50,6 +57,37 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
         trainer.optimizer.step()
         losses.append(loss.detach())  # read after the epoch: reading here would stop the device at every step
     return to_array(torch.stack(losses))
+
+
+def gradient_norms(trainer: Trainer) -> dict[str, float]:
+    """L2 norm of the last step's gradient of each tensor that learns, before clipping; `trainer` must be traced."""
+    return optimizers.gradient_norms(trainer.optimizer)
+
+
+def layer_outputs(model: nn.Module, batch: Batch, training: bool) -> dict[str, Array]:
+    """Output of each layer that has weights, in order of execution, float64, (N, F) or (N, H, W, F).
+
+    `training`: as in a training step, dropout included where its masks come from common; weights and statistics stay
+    as they were.
+    """
+    before, found = read_weights(model), {}
+    hooks = []
+    for name in dict.fromkeys(key.rpartition(".")[0] for key in before):
+
+        def keep(layer: nn.Module, args: object, output: torch.Tensor, name: str = name) -> None:
+            del layer, args
+            found[name] = to_array(output.permute(0, 2, 3, 1) if output.ndim == 4 else output)
+
+        hooks.append(model.get_submodule(name).register_forward_hook(keep))
+    model.train(training)
+    if training:
+        set_masks(model, batch.key)
+    with torch.no_grad():
+        model(to_tensor(batch.images))
+    for hook in hooks:
+        hook.remove()
+    write_weights(model, before)
+    return found
 
 
 @torch.inference_mode()

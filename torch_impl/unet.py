@@ -54,10 +54,10 @@ class _DoubleConvolution(layers.Part):
 
     def __init__(self, spec: UnetSpec, inputs: int, outputs: int, *, name: str) -> None:
         super().__init__(name)
-        norm = spec.norm_decay, spec.norm_epsilon
-        self.conv1 = layers.convolution(inputs, outputs, 3, bias=False, name=f"{name}.conv1")
+        norm = spec.norm_decay, spec.norm_epsilon, spec.norm_variance
+        self.conv1 = layers.convolution(inputs, outputs, 3, bias=spec.conv_bias, name=f"{name}.conv1")
         self.norm1 = layers.batch_norm(outputs, *norm, name=f"{name}.norm1")
-        self.conv2 = layers.convolution(outputs, outputs, 3, bias=False, name=f"{name}.conv2")
+        self.conv2 = layers.convolution(outputs, outputs, 3, bias=spec.conv_bias, name=f"{name}.conv2")
         self.norm2 = layers.batch_norm(outputs, *norm, name=f"{name}.norm2")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

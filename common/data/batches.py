@@ -80,11 +80,16 @@ def evaluation_steps(samples: int, batch_size: int) -> int:
     return math.ceil(samples / batch_size)
 
 
-def epoch_rows(part: Part, recipe: Recipe, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_rows(part: Part, recipe: Recipe, seed: int, epoch: int, framework: str = "") -> NDArray[np.int64]:
     """Rows of each step of a training epoch, (steps, batch_size): an order by `recipe.sampling`, continued from its
     own start. See `config.Recipe` for the rules.
+
+    Where `recipe.order` is "framework" the order is that framework's own, drawn under its name as well.
     """
-    draw = generator("order", seed, epoch)
+    if recipe.order == "framework" and not framework:
+        raise ValueError("recipe.order is 'framework', but no framework is named; give Framework.name()")
+    own = (framework,) if recipe.order == "framework" else ()
+    draw = generator("order", seed, epoch, *own)
     if recipe.sampling == "shuffled":
         order = draw.permutation(len(part))
     else:
@@ -106,23 +111,24 @@ def _samples_per_class(labels: NDArray[np.int64], recipe: Recipe) -> list[int]:
         present = [index for index, count in enumerate(found) if count]
         share, rest = divmod(len(labels), len(present))
         return [share + (index in present[:rest]) if count else 0 for index, count in enumerate(found)]
-    if recipe.sampling == "foreground":
-        lesions, fraction = len(labels) - found[0], recipe.foreground_fraction
-        if not lesions:
-            raise StudyError("no slice of the training part shows a lesion; leave the task out or give masks")
-        return [min(found[0], round(lesions * (1 - fraction) / fraction)), *found[1:]]
-    raise StudyError(f"sampling {recipe.sampling!r} is none of 'shuffled', 'balanced', 'foreground'")
+    lesions, fraction = len(labels) - found[0], recipe.foreground_fraction  # "foreground"
+    if not lesions:
+        raise StudyError("no slice of the training part shows a lesion; leave the task out or give masks")
+    return [min(found[0], round(lesions * (1 - fraction) / fraction)), *found[1:]]
 
 
 # --- streams ------------------------------------------------------------------------------------------------------
 
 
-def training_batches(part: Part, recipe: Recipe, spec: ModelSpec, seed: int, epoch: int) -> Iterator[Batch]:
-    """The batches of one training epoch; loss weights are scaled to mean 1 in each batch.
+def training_batches(
+    part: Part, recipe: Recipe, spec: ModelSpec, seed: int, epoch: int, framework: str = ""
+) -> Iterator[Batch]:
+    """The batches of one training epoch; loss weights are those of the classes as they are.
 
-    A sample that comes again within the epoch is changed anew.
+    A sample that comes again within the epoch is changed anew. `framework` names the one that reads, whose own the
+    order may be (`epoch_rows`); how a sample is changed in an epoch is the same for all.
     """
-    order = epoch_rows(part, recipe, seed, epoch)
+    order = epoch_rows(part, recipe, seed, epoch, framework)
     repeats = pd.Series(order.ravel()).groupby(order.ravel()).cumcount().to_numpy().reshape(order.shape)
 
     def make(step: int) -> Batch:
@@ -142,8 +148,8 @@ def training_batches(part: Part, recipe: Recipe, spec: ModelSpec, seed: int, epo
             targets = masks[..., np.newaxis].astype(np.float32)  # (N, S, S, 1)
         else:
             targets = class_targets(part.labels[rows], part.task, recipe.label_smoothing)
-        weights = part.weights[rows]
-        return Batch(normalise(slices, spec), targets, (weights / weights.mean()).astype(np.float32), rows)
+        weights = part.weights[rows].astype(np.float32)
+        return Batch(normalise(slices, spec), targets, weights, rows, key=(seed, epoch, step))
 
     return prefetch(make, len(order))
 
@@ -209,7 +215,7 @@ def prefetch(make: Callable[[int], Batch], count: int) -> Iterator[Batch]:
 
 
 def batch_bytes(batch: Batch) -> bytes:
-    """Everything of a batch that a framework sees, for digests."""
+    """The arrays of a batch, all that a framework learns from, for digests; its key is a name."""
     arrays = (batch.images, batch.targets, batch.weights, batch.rows)
     return b"".join(f"{array.dtype}{array.shape}".encode() + array.tobytes() for array in arrays)
 

@@ -168,11 +168,9 @@ def test_foreground_by_hand() -> None:
     assert 0 < (first.ravel()[:8] >= 12).sum() < 8  # shuffled together, not one after the other
 
 
-def test_samplings_that_cannot_be() -> None:
+def test_a_sampling_by_lesions_needs_some() -> None:
     with pytest.raises(StudyError, match="no slice of the training part shows a lesion"):
         steps_per_epoch(labelled([0, 0, 0], SEGMENTATION), FOREGROUND)
-    with pytest.raises(StudyError, match="sampling 'odd' is none of"):
-        epoch_rows(labelled([0, 1]), dataclasses.replace(RECIPE, sampling="odd"), 0, 1)
 
 
 @pytest.mark.parametrize("recipe", [SHUFFLED, BALANCED, FOREGROUND], ids=lambda recipe: recipe.sampling)
@@ -181,6 +179,21 @@ def test_each_seed_and_epoch_has_an_order_of_its_own(recipe: Recipe) -> None:
     orders = {epoch_rows(part, recipe, seed, epoch).tobytes() for seed in (0, 1, 2) for epoch in (1, 2, 3)}
     assert len(orders) == 9
     np.testing.assert_array_equal(epoch_rows(part, recipe, 1, 2), epoch_rows(part, recipe, 1, 2))
+
+
+@pytest.mark.parametrize("recipe", [SHUFFLED, BALANCED, FOREGROUND], ids=lambda recipe: recipe.sampling)
+def test_an_order_of_its_own_is_keyed_by_the_framework_too(recipe: Recipe) -> None:
+    part, own = labelled([0, 1, 0, 1, 1] * 10), dataclasses.replace(recipe, order="framework")
+    names = ("torch", "keras-tensorflow", "keras-jax")
+    orders = [epoch_rows(part, own, 0, 1, name) for name in names]
+    common = epoch_rows(part, recipe, 0, 1)
+    assert len({order.tobytes() for order in (*orders, common)}) == 4
+    for name, order in zip(names, orders, strict=True):
+        np.testing.assert_array_equal(epoch_rows(part, own, 0, 1, name), order)
+        np.testing.assert_array_equal(epoch_rows(part, recipe, 0, 1, name), common)  # shared, whoever reads
+        assert order.shape == common.shape
+    with pytest.raises(ValueError, match="no framework is named"):
+        epoch_rows(part, own, 0, 1)
 
 
 @pytest.mark.parametrize(("samples", "batch_size", "steps"), [(0, 4, 0), (1, 4, 1), (8, 4, 2), (9, 4, 3)])
@@ -196,6 +209,7 @@ def test_training_batches_hold_what_the_order_says(part: Part) -> None:
     order = epoch_rows(part, RECIPE, seed=3, epoch=2)
     assert len(batches) == len(order) == 6
     seen: set[int] = set()
+    assert [batch.key for batch in batches] == [(3, 2, step) for step in range(6)]
     for batch, rows in zip(batches, order, strict=True):
         np.testing.assert_array_equal(batch.rows, rows)
         np.testing.assert_array_equal(batch.targets, part.labels[rows][:, np.newaxis])
@@ -207,15 +221,14 @@ def test_training_batches_hold_what_the_order_says(part: Part) -> None:
             np.testing.assert_allclose(image[..., 0], (pixels / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
 
 
-def test_every_training_batch_has_one_size_and_mean_weight_1(part: Part) -> None:
+def test_every_training_batch_has_one_size_and_the_weights_of_its_classes(part: Part) -> None:
+    """Not scaled to anything: whether a loss divides by their sum or by the samples must show."""
     for batch in training_batches(part, RECIPE, SPEC, seed=0, epoch=1):
         assert batch.images.shape == (4, 16, 16, 1)
         assert batch.targets.shape == (4, 1)
         assert batch.weights.shape == batch.rows.shape == (4,)
         assert batch.images.dtype == batch.targets.dtype == batch.weights.dtype == np.float32
-        np.testing.assert_allclose(batch.weights.mean(), 1, rtol=1e-6)
-        expected = part.weights[batch.rows]
-        np.testing.assert_allclose(batch.weights, expected / expected.mean(), rtol=1e-6)
+        np.testing.assert_array_equal(batch.weights, WEIGHTS[part.labels[batch.rows]].astype(np.float32))
 
 
 def test_the_same_sample_looks_different_in_the_next_epoch(part: Part) -> None:
@@ -225,6 +238,22 @@ def test_the_same_sample_looks_different_in_the_next_epoch(part: Part) -> None:
         for epoch in (1, 2)
     )  # fmt: skip
     assert all((first[row] != second[row]).any() for row in range(SAMPLES))
+
+
+def test_an_order_of_its_own_changes_no_sample(part: Part) -> None:
+    """Two frameworks see the same pixels of each sample in an epoch, in other orders."""
+    recipe = dataclasses.replace(RECIPE, order="framework")
+    orders: set[tuple[int, ...]] = set()
+    seen: list[dict[int, bytes]] = []  # row -> its image when it first comes
+    for name in ("torch", "keras-jax"):
+        batches = list(training_batches(part, recipe, SPEC, 0, 1, name))
+        rows = np.concatenate([batch.rows for batch in batches]).tolist()
+        images = [image.tobytes() for batch in batches for image in batch.images]
+        orders.add(tuple(rows))
+        seen.append(dict(reversed(list(zip(rows, images, strict=True)))))
+    assert len(orders) == 2
+    assert seen[0] == seen[1]
+    assert seen[0].keys() == set(range(SAMPLES))
 
 
 def test_a_batch_larger_than_the_part_repeats_it(tmp_path: Path) -> None:
@@ -344,6 +373,12 @@ def test_the_hash_sees_every_change(part: Part, what: str) -> None:
     else:
         epoch = 2
     assert stream_hash(part, seed, epoch, recipe) != before
+
+
+def test_the_hash_is_of_the_arrays_alone(part: Part) -> None:
+    batches = list(training_batches(part, RECIPE, SPEC, 0, 1))
+    renamed = [dataclasses.replace(batch, key=("other",)) for batch in batches]
+    assert hash_batches(renamed) == hash_batches(batches)
 
 
 def test_the_hash_sees_a_mask(lesions: Part) -> None:

@@ -4,28 +4,38 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common import config
 from common.config import (
     BACKBONES,
+    DEFAULTS,
     FRAMEWORKS,
     LABELS,
+    LANES,
     MODELS,
     PRETRAINED,
     PROFILES,
+    STUDY_LANES,
     TASKS,
+    WAYS,
     Augmentation,
     CnnSpec,
+    ModelSpec,
     Recipe,
     Study,
+    defaults_of,
+    in_lane,
+    in_lockstep,
     model_spec_from_json,
     recipe_from_json,
     recipe_of,
     spec_of,
     study_from_json,
     to_json,
+    with_defaults,
 )
 from common.engines import INSTALL, PACKAGES
 from common.errors import StudyError
@@ -160,6 +170,170 @@ def test_each_task_has_its_loss() -> None:
     }
 
 
+def test_a_way_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="adam_form 'odd' is none of 'corrected', 'uncorrected'"):
+        Recipe(1, adam_form="odd")
+    for spec in MODELS.values():
+        with pytest.raises(ValueError, match="initialiser 'odd' is none of 'common', 'framework'"):
+            dataclasses.replace(spec, initialiser="odd")
+
+
+def test_every_way_is_one_of_a_field() -> None:
+    fields = {name for value in (Recipe(1), *MODELS.values()) for name in vars(value)}
+    assert WAYS.keys() <= fields
+
+
+# --- lanes --------------------------------------------------------------------------------------------------------
+
+PAIRS = [(name, model) for name, task in TASKS.items() for model in task.models]
+# What each framework is left with natively, by hand: (task, model) -> fields of spec and recipe, PyTorch's and Keras's
+OWN: dict[tuple[str, str], dict[str, tuple[Any, Any]]] = {
+    ("binary", "cnn"): {
+        "flatten_order": ("channels_first", "channels_last"),
+        "stock_layers": (True, True),
+        "loss_divisor": ("samples", "samples"),
+    },
+    ("subtype", "densenet121"): {
+        "padding": ("symmetric", "same"),
+        "norm_epsilon": (1e-5, 1e-3),
+        "norm_decay": (0.9, 0.99),
+        "norm_variance": ("unbiased", "biased"),
+        "stock_layers": (True, True),
+        "loss_divisor": ("weights", "samples"),
+    },
+    ("subtype", "convnext_tiny"): {
+        "norm_epsilon": (1e-6, 1e-6),  # of the paper's layer norm: no default
+        "stochastic_depth": (0.1, 0.0),
+        "stock_layers": (True, True),
+        "loss_divisor": ("weights", "samples"),
+    },
+    ("segmentation", "unet"): {
+        "conv_bias": (True, True),
+        "norm_epsilon": (1e-5, 1e-3),
+        "norm_decay": (0.9, 0.99),
+        "norm_variance": ("unbiased", "biased"),
+        "loss_divisor": ("weights", "weights"),
+    },
+}
+OWN_EVERYWHERE: dict[str, tuple[Any, Any]] = {
+    "loop": ("steps", "fit"),
+    "order": ("framework", "framework"),
+    "initialiser": ("framework", "framework"),
+    "loss_input": ("logits", "probabilities"),
+    "weight_decay": (1e-2, 4e-3),
+    "decay_scope": ("all", "all"),
+    "adam_epsilon": (1e-8, 1e-7),
+    "adam_form": ("corrected", "uncorrected"),
+}
+
+
+def asked_for(task: str, model: str, profile: str = "standard", **changes: Any) -> tuple[ModelSpec, Recipe]:
+    recipe = recipe_of(task, model, profile, weights=PROFILES[profile].weights)
+    return spec_of(task, model, profile), dataclasses.replace(recipe, **changes)
+
+
+def fields_of(spec: ModelSpec, recipe: Recipe) -> dict[str, Any]:
+    return {**vars(spec), **vars(recipe)}
+
+
+@pytest.mark.parametrize(("task", "model"), PAIRS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_aligned_lane_is_what_was_asked_for_and_lockstep_shares_the_masks(
+    task: str, model: str, profile: str
+) -> None:
+    spec, recipe = asked_for(task, model, profile)
+    draws = model == "cnn" or (model == "convnext_tiny" and profile != "quick")
+    for framework in FRAMEWORKS:
+        assert in_lane(spec, recipe, framework, "aligned") == (spec, recipe)
+        shared, same = in_lane(spec, recipe, framework, "lockstep")
+        assert shared == in_lockstep(spec, recipe)
+        assert same == recipe
+        assert getattr(shared, "shared_masks", 0) == (recipe.batch_size if draws else 0)
+        assert dataclasses.replace(shared, **({"shared_masks": 0} if draws else {})) == spec
+
+
+@pytest.mark.parametrize(("task", "model"), OWN)
+def test_natively_each_framework_has_its_own(task: str, model: str) -> None:
+    spec, recipe = asked_for(task, model, gradient_clip_norm=1.0)
+    own = OWN_EVERYWHERE | OWN[task, model] | {"gradient_clip_scope": ("global", "tensor")}
+    for framework in FRAMEWORKS:
+        found = fields_of(*in_lane(spec, recipe, framework, "native"))
+        side = 0 if framework == "torch" else 1
+        assert {name: found[name] for name in own} == {name: values[side] for name, values in own.items()}
+        asked = fields_of(spec, recipe)
+        assert {name for name, value in asked.items() if found[name] != value} <= own.keys()
+
+
+def test_what_the_experimenter_chose_is_equal_in_every_lane() -> None:
+    """The models and recipes under study are no defaults, so no lane may touch them."""
+    chosen = {"epochs", "batch_size", "learning_rate", "loss", "head_epochs", "sampling", "class_weights", "features",
+              "image_size", "gradient_clip_norm", "adam_beta1", "adam_beta2", "dropout"}  # fmt: skip
+    touched = {name for one in DEFAULTS.values() for own in (one.torch, one.keras) for name in own}
+    assert not chosen & touched
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_every_default_matters_somewhere_and_changes_its_own_fields_only(name: str) -> None:
+    default, changed = DEFAULTS[name], set()
+    for task, model in PAIRS:
+        spec, recipe = asked_for(task, model, gradient_clip_norm=1.0)
+        lockstep = fields_of(*with_defaults(spec, recipe, "torch", ()))
+        for framework in ("torch", "keras-jax"):
+            found = fields_of(*with_defaults(spec, recipe, framework, (name,)))
+            differing = {field for field, value in found.items() if value != lockstep[field]}
+            assert differing <= default.fields(framework).keys()
+            assert all(found[field] == default.fields(framework)[field] for field in differing)
+            if differing:
+                assert default in defaults_of(spec, recipe)
+                changed.add(framework)
+    assert changed
+    assert default.fields("keras-tensorflow") == default.fields("keras-torch") == default.keras
+
+
+@pytest.mark.parametrize(("task", "model"), PAIRS)
+def test_the_ladder_of_a_model_ends_in_lockstep(task: str, model: str) -> None:
+    """Every default on the way is one that changes something, in the order in which they are declared."""
+    spec, recipe = asked_for(task, model)
+    listed = [one.name for one in defaults_of(spec, recipe)]
+    assert listed == [name for name in DEFAULTS if name in listed]
+    assert "clipping" not in listed  # nothing is clipped
+    assert ("class_weights" in listed, "sample_weights" in listed) == (task == "subtype", task == "binary")
+    for framework in FRAMEWORKS:
+        assert with_defaults(spec, recipe, framework, listed) == in_lane(spec, recipe, framework, "native")
+        assert with_defaults(spec, recipe, framework, ()) == in_lane(spec, recipe, framework, "lockstep")
+    lockstep = with_defaults(spec, recipe, "torch", ())
+    for name in listed:
+        sides = [with_defaults(spec, recipe, framework, (name,)) for framework in ("torch", "keras-jax")]
+        assert any(side != lockstep for side in sides)
+
+
+def test_defaults_that_a_model_does_not_have_are_passed_over() -> None:
+    spec, recipe = asked_for("segmentation", "unet")
+    foreign = ("flatten", "padding", "stochastic_depth", "dropout", "class_weights", "clipping")
+    assert with_defaults(spec, recipe, "keras-jax", foreign) == (spec, recipe)
+    still, same = asked_for("binary", "cnn")
+    still = dataclasses.replace(still, dropout=0.0)
+    assert with_defaults(still, same, "torch", ("dropout",)) == (still, same)
+    assert in_lockstep(still, same) == still  # no masks to share
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("framework", ["torch", "keras-tensorflow"])
+def test_specs_and_recipes_of_every_lane_survive_json(lane: str, framework: str) -> None:
+    for task, model in PAIRS:
+        spec, recipe = in_lane(*asked_for(task, model), framework, lane)
+        assert model_spec_from_json(through_json(spec)) == spec
+        assert recipe_from_json(through_json(recipe)) == recipe
+
+
+def test_a_study_can_be_in_two_of_the_lanes() -> None:
+    assert set(STUDY_LANES) < LANES.keys()
+    assert LANES["lockstep"] == ()
+    assert set(LANES["native"]) == DEFAULTS.keys()
+    assert all(default.name == name for name, default in DEFAULTS.items())
+    assert all(set(default.models) <= MODELS.keys() for default in DEFAULTS.values())
+
+
 # --- the grid -----------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +451,14 @@ def test_every_option_reaches_the_study(tmp_path: Path) -> None:
     assert (study.split_seed, asked("--split-seed", "3").split_seed) == (0, 3)
 
 
+def test_the_lane_is_kept_and_the_numbers_are_free_of_it() -> None:
+    native = asked("--lane", "native")
+    assert native == dataclasses.replace(asked(), lane="native")
+    assert {run.lane for run in native.runs()} == {"native"}
+    assert directory_of(parse("--lane", "native")) == Path("results/phantom-quick-native")
+    assert directory_of(parse("--lane", "native", "--out", "here")) == Path("here")
+
+
 def test_tasks_and_models_that_are_named() -> None:
     one = asked("--tasks", "binary", "--models", "densenet121", "cnn")
     assert one.pairs == [("binary", "cnn"), ("binary", "densenet121")]
@@ -343,6 +525,7 @@ def test_patients_are_those_of_the_phantom(tmp_path: Path) -> None:
         (["--folds", "-1"], "argument --folds: must be a whole number of at least 1"),
         (["--epochs", "2.5"], "argument --epochs: must be a whole number of at least 1, not '2.5'"),
         (["--frameworks", "jax"], "argument --frameworks: invalid choice: 'jax'"),
+        (["--lane", "lockstep"], "argument --lane: invalid choice: 'lockstep'"),
         (["--profile", "huge"], "argument --profile: invalid choice: 'huge'"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],

@@ -1,9 +1,11 @@
 """One definition of a step, of a peak and of a core, checked against what is known."""
 
+import math
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +93,22 @@ def test_the_first_step_of_a_further_optimizer_is_cold_too(clock_time: FakeTime)
 def test_one_step_has_no_steady_state(clock_time: FakeTime) -> None:
     clock = StepClock(lambda: None)
     list(clock.watch([1]))
+    assert clock.steady_quantile_seconds(0.5) is None
+
+
+def test_a_loop_that_reads_ahead_is_not_timed_by_its_steps(clock_time: FakeTime) -> None:
+    """In another thread, as Keras's `fit` does: every batch comes through, and nothing is made up."""
+    synchronised: list[float] = []
+    clock = StepClock(lambda: synchronised.append(clock_time.now), steps=False)
+    clock.expect_cold_step()
+    read: list[int] = []
+    reader = threading.Thread(target=lambda: read.extend(clock.watch(range(5))))
+    reader.start()
+    reader.join()
+    assert read == [0, 1, 2, 3, 4]
+    assert synchronised == []  # a device is not to be waited for from a thread that only reads
+    assert math.isnan(clock.wait_seconds)
+    assert clock.step_seconds == []
     assert clock.steady_quantile_seconds(0.5) is None
 
 

@@ -1,12 +1,14 @@
 """One run with a NumPy framework: what it reads, what it keeps, what it leaves on disk, and what it says."""
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -29,18 +31,20 @@ from tiny import (
 
 from common import config
 from common import run as run_module
-from common.config import TASKS, Run, Study
+from common.config import TASKS, ConvNextSpec, ModelSpec, Run, Study
 from common.data.batches import Part, Witness, evaluation_batches, training_batches, weigh_classes
 from common.data.cache import open_cache
 from common.errors import StudyError
-from common.fitting import Fit, fit_model, judge
+from common.fitting import Fit, describe_speed, fit_model, judge
 from common.framework import Batch
+from common.inference import load_model
 from common.losses import binary_cross_entropy, dice_cross_entropy, sigmoid
 from common.measure import StepClock
 from common.metrics import segmentation
 from common.metrics.classification import auroc_score, choose_threshold
 from common.prediction import choose_mask_threshold, predict_masks
-from common.pretrained import file_sha256
+from common.pretrained import Pretrained, file_sha256
+from common.random_numbers import generator
 from common.results import (
     HISTORY_COLUMNS,
     read_json,
@@ -51,7 +55,7 @@ from common.results import (
     write_csv,
     write_json,
 )
-from common.run import RunData, clear_unfinished, execute, load_data, record_failure
+from common.run import RunData, clear_unfinished, execute, load_data, record_failure, starting_weights
 from common.schedule import learning_rate
 from common.study import prepare_study
 from common.weights import initial_weights, read_checkpoint, weights_digest
@@ -95,6 +99,11 @@ def document_of(directory: Path, run: Run) -> dict[str, Any]:
     record = read_run(directory, run)
     assert record is not None
     return dict(record.document)
+
+
+def through_json(*values: object) -> tuple[Any, ...]:
+    """Config objects as they are read back from a file."""
+    return tuple(json.loads(json.dumps(config.to_json(value))) for value in values)
 
 
 def logits_of(framework: TinyFramework, model: Model, part: Part) -> NDArray[np.float64]:
@@ -237,6 +246,122 @@ def test_a_framework_is_handed_every_batch_of_every_epoch_in_order(directory: Pa
     carry_through(directory, A, Watching())
     data = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE)
     assert seen == [hash_batches(training_batches(data.train, RECIPE, SPEC, 0, epoch)) for epoch in (1, 2)]
+
+
+# --- the native lane ----------------------------------------------------------------------------------------------
+
+TORCH, KERAS = (Run("binary", "cnn", name, "native", seed=0, fold=0) for name in ("torch", "tiny-b"))
+
+
+class Native(TinyFramework):
+    """Has starting weights of its own, which come from its name and the seed that it was configured with."""
+
+    def build(self, spec: ModelSpec) -> Model:
+        draw = generator("own", self.name(), self.settings[-1].seed)
+        return {name: draw.normal(size=array.shape) for name, array in super().build(spec).items()}
+
+
+def test_natively_each_framework_has_its_own_spec_recipe_weights_and_order(directory: Path) -> None:
+    found = {}
+    for run in (TORCH, KERAS):
+        framework = Native(run.framework)
+        carry_through(directory, run, framework)
+        found[run] = document = document_of(directory, run)
+        spec, recipe = config.in_lane(SPEC, RECIPE, run.framework, "native")
+        assert (document["spec"], document["recipe"]) == through_json(spec, recipe)
+        assert (
+            weights_digest(framework.read_weights(framework.build(spec)))
+            == (document["weights"]["initial_sha256"])
+        )
+        data = load_data(read_study(directory), run, TASKS["binary"], spec, recipe)
+        witness = Witness()
+        for epoch in (1, 2):
+            list(witness.watch(training_batches(data.train, recipe, spec, 0, epoch, run.framework)))
+        assert document["batches"] == witness.record()
+    torch, keras = found[TORCH], found[KERAS]
+    assert (torch["recipe"]["loop"], keras["recipe"]["loop"]) == ("steps", "fit")
+    assert (torch["spec"]["flatten_order"], keras["spec"]["flatten_order"]) == (
+        "channels_first",
+        "channels_last",
+    )
+    for name in ("sha256", "order_sha256"):
+        assert torch["batches"][name] != keras["batches"][name]
+    assert torch["weights"]["initial_sha256"] != keras["weights"]["initial_sha256"]
+    assert torch["data"] == keras["data"]
+    study = read_study(directory).study  # free of lanes
+    assert (study.specs["binary/cnn"], study.recipes["binary/cnn"]) == (SPEC, RECIPE)
+
+
+def test_a_native_checkpoint_says_how_its_model_is_built(directory: Path) -> None:
+    framework = Native("torch")
+    carry_through(directory, TORCH, framework)
+    path = run_directory(directory, TORCH) / "model.safetensors"
+    trained = load_model(TinyFramework("tiny-b"), path)  # in the other framework
+    assert trained.spec == config.in_lane(SPEC, RECIPE, "torch", "native")[0] != SPEC
+    record = read_run(directory, TORCH)
+    assert record is not None
+    data = load_data(read_study(directory), TORCH, TASKS["binary"], trained.spec, RECIPE)
+    logits = logits_of(TinyFramework("tiny-b"), trained.model, data.judged["test"])[:, 0]
+    np.testing.assert_allclose(record.predictions().of("test").y_score, sigmoid(logits), rtol=1e-6)
+
+
+def test_natively_whole_epochs_are_timed(directory: Path) -> None:
+    """Alike in all frameworks: Keras's loop reads batches ahead, so nobody sees when a step of it ends."""
+    for run in (TORCH, KERAS):
+        carry_through(directory, run, Native(run.framework))
+        record = read_run(directory, run)
+        assert record is not None
+        timings, history = record.document["timings"], record.history()
+        for name in ("first_step_seconds", "step_p50_seconds", "step_p95_seconds", "wait_seconds"):
+            assert timings[name] is None
+        assert history["wait_seconds"].isna().all()
+        assert timings["train_seconds"] == pytest.approx(history["seconds"].sum())
+        # Of the epochs but the first, in which things are compiled and allocated
+        assert timings["steady_images_per_second"] == pytest.approx(history["images_per_second"][1])
+
+
+def test_the_first_epoch_of_each_phase_is_no_steady_one() -> None:
+    history = pd.DataFrame(
+        {"epoch": [1, 2, 3, 4], "seconds": [9.0, 2.0, 5.0, 4.0], "images_per_second": [1.0, 10.0, 2.0, 5.0]}
+    )
+    done = Fit(history, {}, epoch=1, val_loss=0.5, train_seconds=20.0, evaluate_seconds=1.0)
+    whole = StepClock(lambda: None, steps=False)
+    two_phases = dataclasses.replace(RECIPE, epochs=4, head_epochs=2)  # warm: 20 images in 2 s, 20 in 4 s
+    assert describe_speed(done, whole, two_phases)["steady_images_per_second"] == pytest.approx(40 / 6)
+    one_epoch = dataclasses.replace(done, history=history[:1])
+    assert describe_speed(one_epoch, whole, RECIPE)["steady_images_per_second"] is None
+
+
+def test_the_epoch_is_chosen_by_one_loss_in_every_lane(directory: Path) -> None:
+    val = load_data(read_study(directory), A, TASKS["binary"], SPEC, RECIPE).judged["val"]
+    model: Model = {"dense.weight": np.full((1, 16), 0.3), "dense.bias": np.zeros(1)}
+    losses = set()
+    for name in ("torch", "tiny-a"):
+        for lane in config.LANES:
+            spec, recipe = config.in_lane(SPEC, RECIPE, name, lane)
+            losses.add(judge(TinyFramework(name), model, val, spec, recipe))
+    assert len(losses) == 1
+
+
+def test_own_starting_weights_keep_the_layer_scale_and_a_pretrained_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A layer scale is ConvNeXt's own; of a public file everything but the last layer is taken."""
+    drawn: Model = {"blocks.0.gamma": np.ones(4), "blocks.0.fc.weight": np.full((4, 4), 0.5)}
+    drawn["head.fc.bias"] = np.full(3, 0.25)
+    spec = ConvNextSpec(layer_scale=1e-6, initialiser="framework")
+    start = starting_weights(TinyFramework(), drawn, spec, seed=0, pretrained=None)
+    np.testing.assert_array_equal(start["blocks.0.gamma"], np.full(4, 1e-6, np.float32))
+    for name in ("blocks.0.fc.weight", "head.fc.bias"):
+        np.testing.assert_array_equal(start[name], drawn[name])
+    given = {"blocks.0.gamma": np.full(4, 2.0), "blocks.0.fc.weight": np.full((4, 4), 3.0)}
+    monkeypatch.setattr(run_module, "load_pretrained", lambda path, shapes, head: given)
+    transferred = starting_weights(
+        TinyFramework(), drawn, spec, seed=0, pretrained=Pretrained(Path("file"), "a file", "")
+    )
+    assert transferred.keys() == drawn.keys()
+    for name, array in (drawn | given).items():
+        np.testing.assert_array_equal(transferred[name], array)
 
 
 # --- the other tasks ----------------------------------------------------------------------------------------------

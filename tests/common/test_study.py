@@ -230,6 +230,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
     [
         ("profile", "full"),
         ("folds", 2),
+        ("lane", "native"),
         ("split_seed", 1),
         ("precision", "float64"),
         ("device", "cuda"),

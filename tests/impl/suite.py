@@ -113,7 +113,7 @@ def test_relu() -> None:
 
 
 def test_dropout_zeroes_its_share_and_scales_the_rest_in_training_only() -> None:
-    layer = layers.dropout(0.2, name="dropout")
+    layer = layers.dropout(0.2, 1000, name="dropout")
     ones = np.ones((100, 400))
     np.testing.assert_array_equal(apply(layer, ones), ones)
     dropped = in_training(layer, ones)
