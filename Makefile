@@ -13,7 +13,7 @@ TEST_REQUIREMENTS := $(REQUIREMENTS) tests/requirements.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help compare test install install-tests lint unit format clean
+.PHONY: help compare parity test install install-tests lint unit format clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=/path/to/python3]"
@@ -23,6 +23,9 @@ help: ## list the targets
 
 compare: install ## install what is missing and run `python compare.py ARGS`
 	@$(RUN) compare.py $(ARGS)
+
+parity: install ## install what is missing and run `python compare.py parity ARGS`: the proof, minutes to an hour
+	@$(RUN) compare.py parity $(ARGS)
 
 test: lint unit ## install what is missing, lint, and run `pytest ARGS`
 

@@ -14,10 +14,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common import measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
@@ -48,6 +48,7 @@ EVENT_NUMBERS = {  # what an event needs beside its first key, for the display d
 }
 
 OnEvent = Callable[[Run, dict[str, Any]], object]
+Item = TypeVar("Item")
 
 
 def missing_packages(name: str) -> list[str]:
@@ -167,38 +168,102 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
     Raises StudyError where the folder cannot be written.
     """
     threads = threads_of(study)
-    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for slot in range(study.workers):
-        slots.put(slot)
     cores = core_slots(study.workers, threads)
-    processes: set[subprocess.Popen] = set()
-    stopping = threading.Event()
 
-    def work(run: Run) -> None:
-        if stopping.is_set():
+    def work(run: Run, slot: int, crew: Crew) -> None:
+        _run_process(study_directory, study, run, threads, slot, cores[slot], crew, on_event)
+
+    try:
+        work_through(runs, study.workers, work)
+    except OSError as error:
+        raise StudyError(
+            f"the runs in {study_directory} cannot go on: {error.strerror or error}; what is finished is "
+            "kept, the same command goes on from there"
+        ) from error
+
+
+class Crew:
+    """Worker processes that are under way, to be ended together."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._processes: set[subprocess.Popen] = set()
+
+    def run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        on_event: Callable[[dict[str, Any]], object],
+    ) -> tuple[int, str]:
+        """Run a worker to its end, its words going to `log`; returns its exit code and, unless that is 0, why."""
+        reason = ""
+        with log.open("wb") as words:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,  # held open: its end tells the worker that we are gone
+                stdout=subprocess.PIPE,
+                stderr=words,
+            )
+            self._processes.add(process)
+            if self.stopping.is_set():  # raised while this process was being started
+                process.terminate()
+            assert process.stdout is not None
+            assert process.stdin is not None
+            try:
+                for line in process.stdout:
+                    event = _parse_event(line)
+                    if event is None:
+                        words.write(line)
+                    elif "failed" in event:
+                        reason = str(event["failed"])
+                    else:
+                        on_event(event)
+                code = process.wait()
+            except BaseException:  # of `on_event`: who listens has had enough
+                process.terminate()
+                process.wait()
+                raise
+            finally:
+                process.stdin.close()
+                process.stdout.close()
+                self._processes.discard(process)
+        return code, reason or _explain_exit(code, log)
+
+    def stop(self) -> None:
+        """End every worker, and let none begin."""
+        self.stopping.set()
+        for process in list(self._processes):
+            process.terminate()
+
+
+def work_through(items: Sequence[Item], workers: int, work: Callable[[Item, int, Crew], object]) -> None:
+    """`work(item, slot, crew)` for every item in their order, `workers` at a time, each in a slot of its own.
+
+    An exception, KeyboardInterrupt included, ends the workers under way and is raised.
+    """
+    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for slot in range(workers):
+        slots.put(slot)
+    crew = Crew()
+
+    def take(item: Item) -> None:
+        if crew.stopping.is_set():
             return
         slot = slots.get()
         try:
-            _run_process(
-                study_directory, study, run, threads, slot, cores[slot], processes, stopping, on_event
-            )
+            work(item, slot, crew)
         finally:
             slots.put(slot)
 
-    with ThreadPoolExecutor(study.workers, thread_name_prefix="worker") as pool:
-        futures = [pool.submit(work, run) for run in runs]
+    with ThreadPoolExecutor(workers, thread_name_prefix="worker") as pool:
+        futures = [pool.submit(take, item) for item in items]
         try:
             for future in futures:
                 future.result()
-        except BaseException as error:
-            stopping.set()
-            for process in list(processes):
-                process.terminate()
-            if isinstance(error, OSError):
-                raise StudyError(
-                    f"the runs in {study_directory} cannot go on: {error.strerror or error}; what is finished is "
-                    "kept, the same command goes on from there"
-                ) from error
+        except BaseException:
+            crew.stop()
             raise
 
 
@@ -209,8 +274,7 @@ def _run_process(
     threads: int,
     slot: int,
     cores: Sequence[int],
-    processes: set[subprocess.Popen],
-    stopping: threading.Event,
+    crew: Crew,
     on_event: OnEvent,
 ) -> None:
     started = utc_now()
@@ -226,38 +290,11 @@ def _run_process(
     command += ["--threads", str(threads), "--supervised"]
     if cores:
         command += ["--cores", ",".join(map(str, cores))]
-    reason = ""
-    with (directory / "run.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=worker_environment(run.framework, study.device, study.precision, threads, slot),
-            stdin=subprocess.PIPE,  # held open: its end tells the worker that we are gone
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-        processes.add(process)
-        if stopping.is_set():  # raised while this process was being started
-            process.terminate()
-        assert process.stdout is not None
-        assert process.stdin is not None
-        try:
-            for line in process.stdout:
-                event = _parse_event(line)
-                if event is None:
-                    log.write(line)
-                elif "failed" in event:
-                    reason = str(event["failed"])
-                else:
-                    on_event(run, event)
-            code = process.wait()
-        finally:
-            process.stdin.close()
-            process.stdout.close()
-            processes.discard(process)
+    environment = worker_environment(run.framework, study.device, study.precision, threads, slot)
+    code, reason = crew.run(command, environment, directory / "run.log", lambda event: on_event(run, event))
     if code == 0 and (directory / "run.json").exists():
         on_event(run, {"complete": True})
-    elif not stopping.is_set():
-        reason = reason or _explain_exit(code, directory / "run.log")
+    elif not crew.stopping.is_set():
         record_failure(study_directory, run, reason, started)
         on_event(run, {"failed": reason})
 

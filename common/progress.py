@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from common.config import Run
 
 PLAIN_SECONDS = 15.0  # off a terminal, at most one step line in this time
+EARLY_SHARE = 0.02  # of all work; until so much is done, nobody knows how long the rest takes
 
 
 def format_seconds(seconds: float) -> str:
@@ -27,8 +28,15 @@ def format_seconds(seconds: float) -> str:
 class GridProgress:
     """Follows the runs of a grid; may be told from several threads."""
 
-    def __init__(self, console: Console, runs: Sequence[Run], finished_before: int = 0) -> None:
+    def __init__(
+        self,
+        console: Console,
+        runs: Sequence[Run],
+        finished_before: int = 0,
+        label: Callable[[Run], str] | None = None,
+    ) -> None:
         self._console = console
+        self._label = label or _label
         self._runs = len(runs)
         self._before = finished_before
         self._fractions = dict.fromkeys(runs, 0.0)  # share of a run's training done
@@ -61,7 +69,7 @@ class GridProgress:
             if "steps" in event:
                 self._fractions[run] = event["steps"] / event["of"]
             if "started" in event and self._live:
-                self._bars[run] = self._live.add_task(_label(run), total=1.0, note="starting")
+                self._bars[run] = self._live.add_task(self._label(run), total=1.0, note="starting")
             if "complete" in event or "failed" in event:
                 self._end(run, event)
             self._show(run, event)
@@ -70,7 +78,7 @@ class GridProgress:
         """Time left if the rest goes as fast as what is done; None before anything is."""
         done = sum(self._fractions.values())
         elapsed = time.monotonic() - self._began
-        return elapsed / done * (self._runs - done) if done > 0.02 else None
+        return elapsed / done * (self._runs - done) if done > EARLY_SHARE else None
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
         self._fractions[run] = 1.0
@@ -78,7 +86,7 @@ class GridProgress:
         if self._live and run in self._bars:
             self._live.remove_task(self._bars.pop(run))
         mark = "[green]done[/]" if "complete" in event else f"[red]failed[/]: {escape(str(event['failed']))}"
-        self._console.print(f"{self._count()} {_label(run)} {mark}{self._eta()}", highlight=False)
+        self._console.print(f"{self._count()} {self._label(run)} {mark}{self._eta()}", highlight=False)
 
     def _show(self, run: Run, event: dict[str, Any]) -> None:
         note = ""
@@ -96,7 +104,7 @@ class GridProgress:
             self._live.update(self._grid, completed=done, note=f"{self._count()}{self._eta()}")
         elif note and time.monotonic() - self._spoke > PLAIN_SECONDS:
             self._spoke = time.monotonic()
-            self._console.print(f"{self._count()} {_label(run)} {note}{self._eta()}", highlight=False)
+            self._console.print(f"{self._count()} {self._label(run)} {note}{self._eta()}", highlight=False)
 
     def _count(self) -> str:
         return f"[{self._before + self._ended}/{self._before + self._runs}]".replace("[", r"\[")
@@ -104,6 +112,41 @@ class GridProgress:
     def _eta(self) -> str:
         eta = self.eta_seconds()
         return "" if eta is None or self._ended == self._runs else f", about {format_seconds(eta)} left"
+
+
+class ListProgress:
+    """Follows many short tasks, told when each ends; may be told from several threads."""
+
+    def __init__(self, console: Console, total: int, finished_before: int = 0) -> None:
+        self._console = console
+        self._total, self._done, self._before = total, 0, finished_before
+        self._began = self._spoke = time.monotonic()
+        self._lock = threading.Lock()
+        columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = self._live.add_task("starting", total=total)
+
+    def __enter__(self) -> ListProgress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def tell(self, what: str, failed: str = "") -> None:
+        """A task has ended, `what`; `failed`: without success, and why."""
+        with self._lock:
+            self._done += 1
+            eta = (time.monotonic() - self._began) / self._done * (self._total - self._done)
+            known = EARLY_SHARE * self._total < self._done < self._total
+            left = f", about {format_seconds(eta)} left" if known else ""
+            line = f"[{self._before + self._done}/{self._before + self._total}] {what}"
+            self._live.update(self._bar, advance=1, description=escape(f"{line}{left}"))
+            if failed:
+                self._console.print(f"{line} failed: {failed}{left}", markup=False, highlight=False)
+            elif not self._console.is_terminal and time.monotonic() - self._spoke > PLAIN_SECONDS:
+                self._spoke = time.monotonic()
+                self._console.print(f"{line}{left}", markup=False, highlight=False)
 
 
 class CountProgress:

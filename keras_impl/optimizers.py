@@ -10,6 +10,7 @@ axis: biases, norms, scales; in the native lane they decay too):
 PyTorch's AdamW has this form in every lane; Keras's own adds epsilon before the correction.)
 """
 
+import math
 from typing import Any
 
 import keras
@@ -97,16 +98,20 @@ class _AdamW(keras.optimizers.Adam):
             return
         first, second = self._momentums[index], self._velocities[index]
         step = ops.cast(self.iterations + 1, variable.dtype)
-        beta1, beta2 = (_constant(value, variable) for value in (recipe.adam_beta1, recipe.adam_beta2))
         self.assign_add(first, (gradient - first) * _constant(1 - recipe.adam_beta1, variable))
         self.assign_add(second, (ops.square(gradient) - second) * _constant(1 - recipe.adam_beta2, variable))
-        first_hat = first / (1 - ops.power(beta1, step))
-        second_hat = second / (1 - ops.power(beta2, step))
+        first_hat = first / _correction(recipe.adam_beta1, step)
+        second_hat = second / _correction(recipe.adam_beta2, step)
         epsilon = _constant(recipe.adam_epsilon, variable)
         self.assign_sub(variable, rate * first_hat / (ops.sqrt(second_hat) + epsilon))
 
     def get_config(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "rate_fractions": self.rate_fractions, "decays": self.decays}
+
+
+def _correction(beta: float, step: Any) -> Any:
+    """1 - beta^step. Written as a difference it loses half of its digits in float32: 0.999 is close to 1."""
+    return -ops.expm1(step * _constant(math.log(beta), step)) if beta else 1.0
 
 
 def _constant(value: float, variable: Any) -> Any:

@@ -76,7 +76,7 @@ def test_default_goal_lists_every_target_and_installs_nothing(checkout: Path) ->
     assert status == 0
     assert changes == []
     assert not (checkout / ".venv").exists()
-    for target in ("compare", "test", "install", "lint", "format", "clean"):
+    for target in ("compare", "parity", "test", "install", "lint", "format", "clean"):
         assert f"\n  {target} " in output
 
 

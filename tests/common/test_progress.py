@@ -9,7 +9,7 @@ from rich.console import Console
 
 from common import progress
 from common.config import Recipe, Study
-from common.progress import CountProgress, GridProgress, format_seconds
+from common.progress import CountProgress, GridProgress, ListProgress, format_seconds
 
 GRID = Study(recipes={"binary/cnn": Recipe(epochs=1)})
 RUNS = dataclasses.replace(GRID, frameworks=("torch", "keras-tensorflow"), seeds=2).runs()
@@ -136,6 +136,44 @@ def test_several_threads_may_tell() -> None:
         thread.join()
     lines = text.getvalue().splitlines()
     assert [line.split("]")[0] for line in lines] == [f"[{number}/40" for number in range(1, 41)]
+
+
+def test_short_tasks_are_told_now_and_then_and_failures_at_once(clock: FakeTime) -> None:
+    """Ten tasks of 4 s each, two finished before; a line at most every 15 s, and one for what failed."""
+    out, text = console()
+    with ListProgress(out, 10, finished_before=2) as progress:
+        for number in range(10):
+            clock.now += 4
+            progress.tell(f"task {number}", "no [memory] left" if number == 1 else "")
+    assert text.getvalue().splitlines() == [
+        "[4/12] task 1 failed: no [memory] left, about 32 s left",
+        "[6/12] task 3, about 24 s left",
+        "[10/12] task 7, about 8 s left",
+    ]
+
+
+def test_nobody_knows_how_long_many_tasks_take_when_few_are_done(clock: FakeTime) -> None:
+    out, text = console()
+    with ListProgress(out, 100) as progress:
+        for number in range(3):
+            clock.now += 20
+            progress.tell(f"task {number}")
+    assert text.getvalue().splitlines() == [
+        "[1/100] task 0",
+        "[2/100] task 1",
+        "[3/100] task 2, about 32 min 20 s left",
+    ]
+
+
+def test_short_tasks_on_a_terminal_have_a_bar_and_lines_for_failures_only(clock: FakeTime) -> None:
+    out, text = console(terminal=True)
+    with ListProgress(out, 3) as progress:
+        for number in range(3):
+            clock.now += 60
+            progress.tell(f"task {number}", "for a reason" if number == 1 else "")
+    assert "[2/3] task 1 failed: for a reason, about 1 min 00 s left\n" in text.getvalue()
+    assert "task 0 failed" not in text.getvalue()
+    assert "[3/3] task 2" in text.getvalue()
 
 
 def test_counted_work_is_silent_off_a_terminal() -> None:
