@@ -1,6 +1,9 @@
 """Compare PyTorch and Keras on brain-CT stroke images: every difference shown is the framework's.
 
     python compare.py [study] [--data DIR ...] [--profile quick|standard|full] [--seeds N] [--out results/NAME]
+    python compare.py parity            proof, step by step, that all frameworks compute one algorithm
+    python compare.py ladder            which default explains how much of the gap between two frameworks
+    python compare.py defaults          what each framework does when nothing is said, and where they differ
     python compare.py report DIR        write the report of a study again, from its files
     python compare.py doctor            what this machine has, and what is missing
 
@@ -17,11 +20,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common import measure
-from common.config import FRAMEWORKS, NOTICE
-from common.engines import INSTALL, missing_packages, probe_framework
+from common import atlas, config, measure
+from common.config import DEVICES, FRAMEWORKS, MODELS, NOTICE, PRECISIONS, PROFILES
+from common.engines import INSTALL, check_framework, missing_packages, probe_framework
 from common.errors import StudyError
-from common.options import Parser, add_study_options, directory_of, run_guarded, study_of
+from common.ladder import climb_ladder, ladder_study
+from common.mutations import plant
+from common.options import (
+    Parser,
+    add_study_options,
+    check_source,
+    directory_of,
+    positive_integer,
+    run_guarded,
+    study_of,
+)
+from common.parity_study import Asked, prove
+from common.parity_table import REFERENCE
 from common.study import carry_out, report_study
 
 DEFAULT_FRAMEWORKS = ("torch", "keras-tensorflow")
@@ -45,12 +60,170 @@ def _parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="train what is missing of a grid of runs and write the report")
     add_study_options(study, DEFAULT_FRAMEWORKS)
     study.set_defaults(command=_study)
+    parity = commands.add_parser("parity", help="prove step by step that the trainings are one algorithm")
+    _add_parity_options(parity)
+    parity.set_defaults(command=_parity)
+    ladder = commands.add_parser(
+        "ladder", help="from each framework's own defaults to one algorithm, one default at a time"
+    )
+    _add_ladder_options(ladder)
+    ladder.set_defaults(command=_ladder)
+    defaults = commands.add_parser("defaults", help="what each framework does when nothing is said")
+    _add_defaults_options(defaults)
+    defaults.set_defaults(command=_defaults)
     report = commands.add_parser("report", help="write a study's report again")
     report.add_argument("directory", type=Path, metavar="DIR")
     report.set_defaults(command=_report)
     doctor = commands.add_parser("doctor", help="check this machine")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_parity_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--models", nargs="+", choices=MODELS, help="default: all, each on the task it is used for")
+    add(
+        "--frameworks",
+        nargs="+",
+        choices=FRAMEWORKS,
+        metavar="NAME",
+        help=f"beside {REFERENCE}, the reference (default: all that are installed); of {', '.join(FRAMEWORKS)}",
+    )
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="float64",
+        help="float32 is judged by how far the reference drifts from itself (default: %(default)s)",
+    )
+    add(
+        "--steps",
+        type=positive_integer,
+        metavar="N",
+        default=config.PARITY_STEPS,
+        help="optimizer steps (default: %(default)s)",
+    )
+    add("--profile", choices=PROFILES, default="standard", help="whose models (default: %(default)s)")
+    add("--data", nargs="+", action="extend", default=[], metavar="DIR", help="default: the drawn phantom")
+    add(
+        "--mutations",
+        action="store_true",
+        help="also leave each default alone on one side, in small models: the proof has to find it",
+    )
+    add("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
+    add(
+        "--workers",
+        type=positive_integer,
+        metavar="N",
+        default=measure.usable_cores(),
+        help="trainings at a time, one core each (default: all cores)",
+    )
+    add("--out", type=Path, metavar="DIR", default=Path("results", "parity"), help="default: %(default)s")
+
+
+def _parity(arguments: argparse.Namespace, console: Console) -> int:
+    check_source(arguments.data, None)
+    installed = [name for name in FRAMEWORKS if not missing_packages(name)]
+    others = [name for name in arguments.frameworks or installed if name != REFERENCE]
+    if not others:
+        raise StudyError(f"{REFERENCE} alone is compared with nothing; give another of --frameworks")
+    asked = Asked(
+        models=tuple(dict.fromkeys(arguments.models or MODELS)),
+        frameworks=tuple(dict.fromkeys(others)),
+        data=tuple(arguments.data),
+        profile=arguments.profile,
+        precision=arguments.precision,
+        steps=arguments.steps,
+        device=arguments.device,
+        workers=arguments.workers,
+        every_model=arguments.models is None,
+    )
+    agrees = prove(asked, arguments.out, console)
+    if arguments.mutations:
+        agrees = plant(asked, arguments.out, console) and agrees
+    if (arguments.out / "study.json").exists():
+        report_study(arguments.out, console)
+    return 0 if agrees else 1
+
+
+def _add_ladder_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=config.LADDER_MODELS,
+        help=f"each on the task it is used for (default: {' '.join(config.LADDER_MODELS)})",
+    )
+    add(
+        "--frameworks",
+        nargs=2,
+        choices=FRAMEWORKS,
+        default=DEFAULT_FRAMEWORKS,
+        metavar=("REFERENCE", "OTHER"),
+        help=f"default: {' '.join(DEFAULT_FRAMEWORKS)}; of {', '.join(FRAMEWORKS)}",
+    )
+    add("--data", nargs="+", action="extend", default=[], metavar="DIR", help="default: the drawn phantom")
+    add("--patients", type=positive_integer, metavar="N", help="of the drawn phantom")
+    add("--profile", choices=PROFILES, default="quick", help="size of the models (default: %(default)s)")
+    seeds, steps = config.LADDER_SEEDS, config.LADDER_STEPS
+    add(
+        "--seeds",
+        type=positive_integer,
+        metavar="N",
+        default=seeds,
+        help="of each rung (default: %(default)s)",
+    )
+    add(
+        "--steps", type=positive_integer, metavar="N", default=steps, help="a training (default: %(default)s)"
+    )
+    add("--device", choices=DEVICES, default="cpu", help="default: %(default)s")
+    add("--out", type=Path, metavar="DIR", default=Path("results", "ladder"), help="default: %(default)s")
+
+
+def _ladder(arguments: argparse.Namespace, console: Console) -> int:
+    check_source(arguments.data, arguments.patients)
+    study = ladder_study(
+        arguments.models,
+        arguments.frameworks,
+        arguments.data,
+        arguments.profile,
+        arguments.patients or 0,
+        arguments.seeds,
+        arguments.device,
+    )
+    failed = climb_ladder(study, arguments.steps, arguments.out, console)
+    if (arguments.out / "study.json").exists():
+        report_study(arguments.out, console)
+    return 1 if failed else 0
+
+
+def _add_defaults_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--frameworks",
+        nargs="+",
+        choices=FRAMEWORKS,
+        metavar="NAME",
+        help=f"default: all that are installed; of {', '.join(FRAMEWORKS)}",
+    )
+    add("--out", type=Path, metavar="DIR", help=f"write {atlas.FILE} there")
+
+
+def _defaults(arguments: argparse.Namespace, console: Console) -> int:
+    installed = [name for name in FRAMEWORKS if not missing_packages(name)]
+    names = list(dict.fromkeys(arguments.frameworks or installed))
+    for name in names:
+        check_framework(name)
+    parts = [atlas.ask(name) for name in names]
+    found = atlas.merge(parts)
+    console.print(atlas.table(found))
+    console.print(f"\n{len(atlas.differing(found))} of {len(found['items'])} differ. {NOTICE}", markup=False)
+    if arguments.out:
+        console.print(f"written: {atlas.write(arguments.out, found)}", markup=False)
+    faults = [fault for part in parts for fault in atlas.contradictions(part)]
+    for fault in faults:
+        console.print(f"warning: {fault}", markup=False, style="yellow")
+    return 1 if faults else 0
 
 
 def _study(arguments: argparse.Namespace, console: Console) -> int:

@@ -9,19 +9,20 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 from rich.console import Console
 
-from common import config, measure
+from common import atlas, config, measure
 from common.config import MODELS, NOTICE, Run, Study
 from common.engines import WORKER_MARK, check_framework, framework_of, run_locally, worker_environment
 from common.errors import StudyError
 from common.evaluation import all_of, evaluate_part, held_out_part
 from common.framework import Framework, Settings
 from common.inference import load_model
+from common.ladder_workers import climb_list
 from common.options import (
     Parser,
     add_study_options,
@@ -39,16 +40,17 @@ from common.pipeline import (
     write_answers,
 )
 from common.progress import GridProgress
-from common.results import read_run, read_study, write_csv
+from common.results import read_json, read_run, read_study, write_csv, write_json
 from common.run import execute
 from common.study import carry_out, hold, report_study
+from common.trace import carry_out_plan, plan_from_json
 
 
 def start(package: str) -> None:
     """What comes before a package loads its framework; ends the process (exit code 2) where that is not installed.
 
-    `evaluate`, `predict` and `info` begin again, once, in the environment of a worker: allocator, OpenMP and the
-    frameworks read theirs when they are loaded. The commands that train start workers of their own.
+    `evaluate`, `predict`, `info` and `defaults` begin again, once, in the environment of a worker: allocator, OpenMP
+    and the frameworks read theirs when they are loaded. The commands that train start workers of their own.
     """
     name = framework_of(package)
     arguments = _parser(name, package).parse_args()
@@ -61,8 +63,8 @@ def start(package: str) -> None:
         sys.exit(code)
     if package == "keras_impl":
         os.environ["KERAS_BACKEND"] = name.removeprefix("keras-")
-    if arguments.command in (_evaluate, _predict, _info) and WORKER_MARK not in os.environ:
-        environment = worker_environment(name, arguments.device, "float32", arguments.threads)
+    if arguments.command in (_evaluate, _predict, _info, _defaults) and WORKER_MARK not in os.environ:
+        environment = worker_environment(name, arguments.device, arguments.precision, arguments.threads)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
@@ -123,6 +125,10 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="versions, device and models")
     info.set_defaults(command=_info)
 
+    defaults = commands.add_parser("defaults", help="what this framework does when nothing is said")
+    defaults.add_argument("--out", type=Path, metavar="FILE.json", help="write what was found, and how")
+    defaults.set_defaults(command=_defaults, device="cpu", precision=atlas.PRECISION, threads=1)
+
     run = commands.add_parser("run", help="carry out one run of a prepared study (what train does for each)")
     run.add_argument("study", type=Path, help="the study's folder")
     run.add_argument("run", help="TASK/MODEL/FRAMEWORK/LANE/seedS-foldF")
@@ -130,9 +136,20 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     run.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)  # started by the engine
     run.set_defaults(command=_run)
 
+    ladder = commands.add_parser("climb")  # a worker of `compare.py ladder`
+    ladder.add_argument("study", type=Path)
+    ladder.add_argument("list", type=Path)
+    ladder.add_argument("--cores")
+    ladder.set_defaults(command=_climb)
+
+    trace = commands.add_parser("trace")  # a worker of `compare.py parity`
+    trace.add_argument("plan", type=Path)
+    trace.set_defaults(command=_trace)
+
     for command in (evaluate, predict, info):
         command.add_argument("--device", choices=config.DEVICES, default="auto", help="default: %(default)s")
-    for command in (evaluate, predict, info, run):
+        command.set_defaults(precision="float32")
+    for command in (evaluate, predict, info, run, ladder):
         command.add_argument(
             "--threads", type=positive_integer, default=measure.usable_cores(), help="default: all cores"
         )
@@ -205,6 +222,18 @@ def _info(framework: Framework, arguments: argparse.Namespace, console: Console)
     return 0
 
 
+def _defaults(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
+    framework.configure(Settings(arguments.device, arguments.precision, arguments.threads))
+    part = atlas.probe(framework)
+    if arguments.out:
+        write_json(arguments.out, part)
+    console.print(atlas.part_table(part))
+    faults = atlas.contradictions(part)
+    for fault in faults:
+        console.print(f"warning: {fault}", markup=False, style="yellow")
+    return 1 if faults else 0
+
+
 def _run(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     record = read_study(arguments.study)
     named = {str(run.path): run for run in record.study.runs()}
@@ -217,12 +246,29 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
         raise StudyError(f"run {arguments.run!r} is for {run.framework}, and this is {framework.name()}")
     if not arguments.supervised:
         return _run_supervised(record.directory, record.study, run, arguments.threads, console)
+    return _work(arguments.cores, lambda: execute(framework, arguments.study, run, arguments.threads, _emit))
+
+
+def _climb(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
+    del console
+    study, path, threads = arguments.study, arguments.list, arguments.threads
+    return _work(arguments.cores, lambda: climb_list(framework, study, path, threads, _emit))
+
+
+def _trace(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
+    del console
+    plan = plan_from_json(read_json(arguments.plan))
+    return _work(None, lambda: carry_out_plan(framework, plan, _emit))
+
+
+def _work(cores: str | None, work: Callable[[], None]) -> int:
+    """A worker's life: on the cores that it was given, ended with its parent, its fault told in one event."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the stream has threads of its own; more would fight the framework for cores
-    if arguments.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(core) for core in arguments.cores.split(",")})
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     try:
-        execute(framework, arguments.study, run, arguments.threads, _emit)
+        work()
     except StudyError as error:
         _emit({"failed": str(error)})
         return 2

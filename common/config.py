@@ -513,7 +513,7 @@ DEFAULTS: dict[str, Default] = {
             "Stock layers",
             "Keras's own dense layer, layer norm and GELU instead of the same formulas written out.",
             ("cnn", *BACKBONES),
-            torch={"stock_layers": True},
+            torch={"stock_layers": False},  # they are stock in either form
             keras={"stock_layers": True},
         ),
         Default(
@@ -853,7 +853,7 @@ PARITY_TOLERANCES: dict[str, dict[str, float]] = {
     },
     # Of the first step alone: after it two correct programs drift apart, and are judged by the floor
     # (batch norm of a channel that hardly varies enlarges what rounding left of it: outputs are the loosest)
-    "float32": {"outputs": 1e-3, "loss": 1e-5, "logits": 1e-5},
+    "float32": {"outputs": 1e-3, "loss": 1e-5, "logits": 1e-4},  # logits are up to some 10
 }
 PARITY_FLOOR_FACTOR = (
     10.0  # float32: a trajectory may be so many times as far away as a framework from itself

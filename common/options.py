@@ -13,10 +13,10 @@ from common.config import (
     BACKBONES,
     DEVICES,
     FRAMEWORKS,
-    LANES,
     MODELS,
     PRECISIONS,
     PROFILES,
+    STUDY_LANES,
     TASKS,
     Study,
 )
@@ -82,7 +82,12 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
             metavar="NAME",
             help=text,
         )
-    add("--lane", choices=LANES, default="aligned", help="default: %(default)s")
+    add(
+        "--lane",
+        choices=STUDY_LANES,
+        default="aligned",
+        help="one algorithm in every framework, or each with its own defaults (default: %(default)s)",
+    )
     add("--seeds", type=positive_integer, metavar="N", help="training seeds 0..N-1 (default: the profile's)")
     add(
         "--folds",
@@ -114,7 +119,12 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="N",
         help="a run (default: the cores divided by the workers)",
     )
-    add("--out", type=Path, metavar="DIR", help="folder of the study (default: results/DATA-PROFILE)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the study (default: results/DATA-PROFILE, with -native in that lane)",
+    )
 
 
 def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
@@ -127,15 +137,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
     if weights != "random":
         _require_public_models(weights, pairs, arguments.profile)
     changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "weights": weights}
-    if arguments.data and arguments.patients:
-        raise StudyError(
-            "--patients counts the drawn phantom's patients and goes without --data; leave one out"
-        )
-    for folder in arguments.data:
-        if not Path(folder).exists():
-            raise StudyError(
-                f"--data {folder} does not exist; give a folder with pictures, or none for the phantom"
-            )
+    check_source(arguments.data, arguments.patients)
     return Study(
         data=tuple(arguments.data),
         profile=arguments.profile,
@@ -158,6 +160,19 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         },
         specs={f"{task}/{model}": config.spec_of(task, model, arguments.profile) for task, model in pairs},
     )
+
+
+def check_source(data: Sequence[str], patients: int | None) -> None:
+    """Raise StudyError for folders that do not exist, or folders and a number of the phantom's patients."""
+    if data and patients:
+        raise StudyError(
+            "--patients counts the drawn phantom's patients and goes without --data; leave one out"
+        )
+    for folder in data:
+        if not Path(folder).exists():
+            raise StudyError(
+                f"--data {folder} does not exist; give a folder with pictures, or none for the phantom"
+            )
 
 
 def _require_public_models(weights: str, pairs: Sequence[tuple[str, str]], profile: str) -> None:
@@ -193,11 +208,12 @@ def _pairs(tasks: Sequence[str] | None, models: Sequence[str] | None) -> list[tu
 
 
 def directory_of(arguments: argparse.Namespace) -> Path:
-    """The study's folder: `--out`, else named after the data and the profile."""
+    """The study's folder: `--out`, else named after the data, the profile and the lane if it is not the usual one."""
     if arguments.out:
         return Path(arguments.out)
     name = "+".join(Path(folder).resolve().name for folder in arguments.data) or "phantom"
-    return Path("results") / f"{name}-{arguments.profile}"
+    lane = "" if arguments.lane == "aligned" else f"-{arguments.lane}"
+    return Path("results") / f"{name}-{arguments.profile}{lane}"
 
 
 def _unique(values: Sequence[str]) -> tuple[str, ...]:

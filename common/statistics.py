@@ -8,12 +8,14 @@ slices.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 from common import config
 from common.random_numbers import generator
@@ -55,6 +57,21 @@ def spread(values: ArrayLike) -> Spread:
         return Spread(np.nan, np.nan, np.nan, np.nan, 0)
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else np.nan
     return Spread(float(numbers.mean()), sd, float(numbers.min()), float(numbers.max()), len(numbers))
+
+
+def mean_interval(values: ArrayLike, confidence: float = config.CONFIDENCE) -> Estimate:
+    """The mean of the seeds' values, (n,), with a two-sided t interval (Student 1908): mean +- t s / sqrt(n).
+
+    Of paired differences it is the paired interval. NaN for fewer than `config.MIN_INTERVAL_SEEDS` values; the
+    p-value is NaN: nothing is tested. Values that are all equal have a width of 0, which is no certainty.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence (={confidence}) must lie between 0 and 1")
+    found = spread(values)
+    if found.count < config.MIN_INTERVAL_SEEDS:
+        return Estimate(found.mean, np.nan, np.nan, np.nan)
+    half = float(stdtrit(found.count - 1, (1 + confidence) / 2)) * found.sd / math.sqrt(found.count)
+    return Estimate(found.mean, found.mean - half, found.mean + half, np.nan)
 
 
 def mean_over_runs(metrics: Sequence[Metric]) -> Metric:

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import compare
-from common.config import FRAMEWORKS, NOTICE, Phantom
+from common.config import FRAMEWORKS, MODELS, NOTICE, Phantom
 from common.data.phantom import write_phantom
 from common.engines import check_framework
 from common.errors import StudyError
@@ -173,6 +173,35 @@ def test_a_study_goes_on_where_it_stopped(first: tuple[StudyRecord, str], data: 
     assert one["data"]["split_sha256"] == other["data"]["split_sha256"]
 
 
+def test_natively_each_framework_is_left_its_own_and_the_rest_stays(
+    first: tuple[StudyRecord, str], data: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "native"
+    answer = run("study", "--data", data, "--seeds", 1, "--lane", "native", *SMALL, "--out", directory)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    aligned, record = first[0], read_study(directory)
+    torch, keras = (found.document for found in record.complete)
+    assert [one["run"]["lane"] for one in (torch, keras)] == ["native", "native"]
+    assert (torch["spec"]["flatten_order"], keras["recipe"]["loop"]) == ("channels_first", "fit")
+    assert torch["weights"]["initial_sha256"] != keras["weights"]["initial_sha256"]
+    assert torch["batches"]["order_sha256"] != keras["batches"]["order_sha256"]
+    assert torch["data"] == keras["data"] == aligned.complete[0].document["data"]
+    assert torch["weights"]["parameters"] == keras["weights"]["parameters"]
+    assert record.study.specs == aligned.study.specs  # what was asked for knows no lane
+    # PyTorch's flattening is no obstacle: the checkpoint says how its model is built
+    of_torch = record.complete[0]
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "keras_impl", "evaluate", of_torch.directory / "model.safetensors",
+         "--study", directory, "--device", "cpu", "--threads", "1", "--out", tmp_path / "scores.csv"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS,
+    )  # fmt: skip
+    assert evaluated.returncode == 0, evaluated.stdout + evaluated.stderr
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    test = of_torch.predictions().of("test")
+    assert scores["id"].tolist() == test.sample_id.tolist()
+    np.testing.assert_allclose(scores["y_score"], test.y_score, rtol=0, atol=1e-5)
+
+
 # --- three tasks --------------------------------------------------------------------------------------------------
 
 PAIRS = [("binary", "cnn"), ("subtype", "densenet121"), ("segmentation", "unet")]
@@ -250,6 +279,86 @@ def test_the_report_has_every_task_and_the_two_stages(tasks: tuple[StudyRecord, 
         assert all(words in text for words in ("DenseNet-121", "U-Net", "Dice", NOTICE)), name
     assert "Two stages: DenseNet-121 (reduced), then U-Net, aligned" in printed
     assert partial_files(record.directory) == []
+
+
+# --- the proof ----------------------------------------------------------------------------------------------------
+
+
+def test_a_proof_stands_beside_a_study(first: tuple[StudyRecord, str], data: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "small"
+    shutil.copytree(first[0].directory, directory)
+    answer = run(
+        "parity", "--models", "cnn", "--frameworks", "keras-tensorflow", "--profile", "quick", "--steps", 3,
+        "--workers", 1, "--data", data, "--out", directory,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stderr == ""
+    (row,) = json.loads((directory / "parity.json").read_text(encoding="utf-8"))["rows"]
+    assert row["passed"]
+    assert (row["model"], row["framework"], row["steps"]) == ("cnn", "keras-tensorflow", 3)
+    assert 0 < row["loss_max_rel"] < 1e-12
+    assert 0 < row["weights_max_rel"] < 1e-9
+    assert len(pd.read_csv(directory / "parity_steps.csv")) == 3
+    for text in ("agrees", f"data: {data}", NOTICE, "report: "):
+        assert text in answer.stdout
+    assert "lockstep/cnn/keras-tensorflow/float64/loss_max_rel" in json.loads(
+        (directory / "summary.json").read_text(encoding="utf-8")
+    )
+    assert not (directory / "parity" / "study").exists()
+
+
+# --- the ladder ---------------------------------------------------------------------------------------------------
+
+
+def test_a_ladder_stands_beside_a_study_and_ends_in_lockstep(
+    first: tuple[StudyRecord, str], data: Path, tmp_path: Path
+) -> None:
+    """With two frameworks that need no compilation, for time's sake."""
+    try:
+        check_framework("keras-torch")
+    except StudyError as error:
+        pytest.skip(str(error))
+    directory = tmp_path / "small"
+    shutil.copytree(first[0].directory, directory)
+    before = times(directory)
+    asked = (
+        "ladder",
+        "--models",
+        "cnn",
+        "--frameworks",
+        "torch",
+        "keras-torch",
+        "--data",
+        data,
+        "--out",
+        directory,
+    )
+    answer = run(*asked, "--seeds", 1, "--steps", 2)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stderr == ""
+    table = pd.read_csv(directory / "ladder.csv").query("measure == 'loss'").set_index(["arm", "rung"])
+    document = json.loads((directory / "ladder.json").read_text(encoding="utf-8"))
+    names = [one["name"] for one in document["ladders"][0]["defaults"]]
+    assert table.loc["walk", "default"].fillna("").tolist() == ["", *names]
+    assert table.loc["alone", "default"].tolist() == names
+    assert abs(table.loc[("walk", 0), "gap"]) > 1e-3  # native: two programs
+    assert abs(table.loc[("walk", len(names)), "gap"]) < 1e-5  # lockstep: one, in float32
+    assert abs(table.loc[("alone", names.index("initial_weights") + 1), "gap"]) > 1e-3
+    assert table.loc["walk", "share"].sum() == pytest.approx(
+        table.loc[("walk", 0), "gap"] - table.loc[("walk", len(names)), "gap"]
+    )
+    assert "keras-torch minus torch" in answer.stdout
+    assert NOTICE in answer.stdout
+    after = times(directory)
+    assert after["report.html"] > before["report.html"]
+    runs = [name for name in before if name.startswith("runs/")]
+    assert [after[name] for name in runs] == [before[name] for name in runs]
+
+    refused = run(*asked, "--seeds", 1, "--steps", 3)
+    assert refused.returncode == 2
+    assert_one_sentence(
+        refused.stderr, str(directory), "steps 2, and 3 was asked for", "choose another --out"
+    )
 
 
 # --- kill ---------------------------------------------------------------------------------------------------------
@@ -426,6 +535,9 @@ def test_an_unknown_layout_is_shown_beside_the_known_ones(
         (["--frameworks", "theano"], ["theano", *FRAMEWORKS]),
         (["--seeds", "0"], ["--seeds", "'0'"]),
         (["--sedes", "2"], ["--sedes"]),
+        (["ladder", "--frameworks", "torch"], ["--frameworks", "expected 2"]),
+        (["ladder", "--models", "resnet"], ["--models", "resnet", *MODELS]),
+        (["ladder", "--steps", "0"], ["--steps", "'0'"]),
     ],
 )
 def test_bad_options_are_refused(
@@ -437,6 +549,27 @@ def test_bad_options_are_refused(
     (line,) = capsys.readouterr().err.splitlines()
     for fragment in fragments:
         assert fragment in line
+
+
+def test_a_proof_of_the_reference_alone_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main(["parity", "--frameworks", "torch"]) == 2
+    assert "torch alone is compared with nothing; give another of --frameworks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        (["--frameworks", "torch", "torch"], ["a ladder compares two frameworks, not torch, torch"]),
+        (["--data", "nowhere"], ["--data nowhere does not exist"]),
+        (["--data", ".", "--patients", "4"], ["--patients", "goes without --data"]),
+    ],
+)
+def test_bad_options_of_a_ladder_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], fragments: list[str]
+) -> None:
+    assert compare.main(["ladder", *options, "--out", str(tmp_path / "out")]) == 2
+    assert_one_sentence(capsys.readouterr().err, *fragments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_study_in_the_same_folder_is_refused(

@@ -190,7 +190,7 @@ PAIRS = [(name, model) for name, task in TASKS.items() for model in task.models]
 OWN: dict[tuple[str, str], dict[str, tuple[Any, Any]]] = {
     ("binary", "cnn"): {
         "flatten_order": ("channels_first", "channels_last"),
-        "stock_layers": (True, True),
+        "stock_layers": (False, True),
         "loss_divisor": ("samples", "samples"),
     },
     ("subtype", "densenet121"): {
@@ -198,13 +198,13 @@ OWN: dict[tuple[str, str], dict[str, tuple[Any, Any]]] = {
         "norm_epsilon": (1e-5, 1e-3),
         "norm_decay": (0.9, 0.99),
         "norm_variance": ("unbiased", "biased"),
-        "stock_layers": (True, True),
+        "stock_layers": (False, True),
         "loss_divisor": ("weights", "samples"),
     },
     ("subtype", "convnext_tiny"): {
         "norm_epsilon": (1e-6, 1e-6),  # of the paper's layer norm: no default
         "stochastic_depth": (0.1, 0.0),
-        "stock_layers": (True, True),
+        "stock_layers": (False, True),
         "loss_divisor": ("weights", "samples"),
     },
     ("segmentation", "unet"): {

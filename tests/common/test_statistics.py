@@ -10,7 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from common import statistics
 from common.metrics.classification import accuracy_score, auroc_score, f1_score, recall_score
-from common.statistics import cluster_bootstrap, mean_over_runs, paired_cluster_bootstrap, spread
+from common.statistics import (
+    cluster_bootstrap,
+    mean_interval,
+    mean_over_runs,
+    paired_cluster_bootstrap,
+    spread,
+)
 
 
 def weighted_mean(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
@@ -180,6 +186,30 @@ def test_mean_over_runs_judges_each_run_by_its_own_metric() -> None:
 
 
 # --- refused --------------------------------------------------------------------------------------------------
+
+
+def test_t_interval_by_hand() -> None:
+    """1, 2, 3: sd 1, t of 2 degrees of freedom 4.3027 (95 %) and 2.9200 (90 %), over sqrt(3)."""
+    found = mean_interval([1, 2, 3])
+    assert found.estimate == 2
+    assert found.ci_low == pytest.approx(2 - 4.302652729749464 / 3**0.5)
+    assert found.ci_high == pytest.approx(2 + 4.302652729749464 / 3**0.5)
+    assert mean_interval([1, 2, 3], confidence=0.9).ci_high == pytest.approx(2 + 2.919985580355516 / 3**0.5)
+
+
+def test_t_interval_holds_the_truth_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(5).normal(3, 2, (4000, 4))
+    inside = [found.ci_low <= 3 <= found.ci_high for found in map(mean_interval, draws)]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)  # three standard errors
+
+
+def test_too_few_values_have_a_mean_and_no_interval() -> None:
+    found = mean_interval([1, 2])
+    assert found.estimate == 1.5
+    assert np.isnan([found.ci_low, found.ci_high, found.p_value]).all()
+    assert np.isnan(mean_interval([1, 2, np.nan]).ci_low)
+    with pytest.raises(ValueError, match=r"confidence \(=95\)"):
+        mean_interval([1, 2, 3], confidence=95)
 
 
 def test_bad_arguments_are_named() -> None:

@@ -76,11 +76,11 @@ def test_fan_in_is_what_an_output_sums_over() -> None:
 @pytest.mark.parametrize(
     "spec", [CnnSpec(), DenseNetSpec(), ConvNextSpec(), UnetSpec()], ids=lambda s: s.name
 )
-def test_the_last_layer_starts_at_zero(spec: ModelSpec) -> None:
+def test_the_last_layer_of_a_classifier_starts_at_zero(spec: ModelSpec) -> None:
     other = {"head.fc": "head", "classifier": "head"}.get(spec.head, "classifier")
     shapes = {f"{spec.head}.weight": (3, 64), f"{spec.head}.bias": (3,), f"{other}.weight": (3, 64)}
     weights = initial_weights(shapes, spec, seed=0)
-    assert not weights[f"{spec.head}.weight"].any()
+    assert weights[f"{spec.head}.weight"].any() == isinstance(spec, UnetSpec)
     assert not weights[f"{spec.head}.bias"].any()
     assert weights[f"{other}.weight"].all()
 
