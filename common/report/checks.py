@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from common.config import IDENTITY_VARIABLES, TASKS
+from common.report import lanes
 from common.report.evidence import UNREADABLE
 from common.report.reading import AnyComparison, Evidence, members
 from common.report.wording import plural
@@ -72,8 +73,41 @@ def one_side(noun: str) -> str:
 
 def comparison_checks(comparison: AnyComparison) -> list[Check]:
     """Equality across the frameworks, run by run: same seed and fold, different framework."""
-    between = [across_frameworks(comparison, name, read) for name, read in PROMISES.items()]
-    return [*between, *(across_runs(comparison, name, read) for name, read in CONSTANTS.items())]
+    between = [across_frameworks(comparison, name, read) for name, read in promises(comparison.lane).items()]
+    within = [across_runs(comparison, name, read) for name, read in CONSTANTS.items()]
+    own = [own_defaults(comparison)] if lanes.own_of(comparison.lane) else []
+    return [*between, *within, *own]
+
+
+def promises(lane: str) -> dict[str, Callable[[RunRecord], object]]:
+    """What must be equal across the frameworks of a lane. What a lane leaves to them differs by design: whole promises
+    are not made there, and of spec and recipe only the rest is promised.
+    """
+    left = {one.name for one in lanes.own_of(lane)}
+    kept = {name: read for name, read in PROMISES.items() if BY_DESIGN.get(name) not in left}
+    for name, part in (("Same model specification", "spec"), ("Same recipe", "recipe")):
+        if left:
+            kept[f"{name}, but for the defaults left alone"] = rest_of(part)
+            del kept[name]
+    return kept
+
+
+def rest_of(part: str) -> Callable[[RunRecord], object]:
+    return lambda record: lanes.without_own(record, part)
+
+
+def own_defaults(comparison: AnyComparison) -> Check:
+    """Whether what differs by design is what was declared: in each run the framework's own default, nothing else."""
+    name = "Each framework with its own defaults, as declared"
+    for record in comparison.records:
+        try:
+            other = lanes.declared(record)
+        except (*UNREADABLE, TypeError):
+            return Check(name, "unknown", f"{record.run.path} does not say")
+        if other:
+            found = ", ".join(f"{field} {value}" for field, value in other.items())
+            return Check(name, "fail", f"{record.run.framework}, seed {record.run.seed}: {found}")
+    return Check(name, "pass", plural(len(comparison.records), "run"))
 
 
 def across_runs(comparison: AnyComparison, name: str, read: Callable[[RunRecord], object]) -> Check:
@@ -197,6 +231,13 @@ PROMISES: dict[str, Callable[[RunRecord], object]] = {
     "Same number of threads": field("threads"),
     "Same precision": field("precision"),
     "Same process settings": process_settings,
+}
+
+# The default that makes a promise void in a lane that leaves it to the frameworks.
+BY_DESIGN = {
+    "Same first training batches, byte for byte": "order",
+    "Same order of images in every epoch": "order",
+    "Same starting weights, byte for byte": "initial_weights",
 }
 
 # What must be one thing over all runs of a framework.

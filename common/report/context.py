@@ -52,7 +52,9 @@ def starts(comparison: AnyComparison, spec: ModelSpec | None) -> list[str]:
         )
     files = {origin(record.document) for record in comparison.records}
     if files == {""}:
-        sentences.append("It started from random weights, the same for every framework at equal seed.")
+        own = "initial_weights" in config.LANES.get(comparison.lane, ())
+        whose = "drawn by each framework's own rule" if own else "the same for every framework at equal seed"
+        sentences.append(f"It started from random weights, {whose}.")
     elif len(files) == 1:
         sentences.append(
             f"All but the last layer started from {files.pop()}, the same file for every framework."
@@ -143,6 +145,11 @@ def limits(evidence: Evidence) -> list[str]:
             f"There are {least} test patients. Under about {FEW_PATIENTS}, a bootstrap interval called "
             "95\u00a0% covers nearer 90\u00a0%."
         ))  # fmt: skip
+    if any(one.lane == "native" for one in comparisons):
+        lines.append(
+            "In the native lane a difference is that of all of a framework's defaults together; which of them makes it "
+            "is the ladder's question."
+        )
     unknown = unknown_patients(evidence.audit)
     if unknown:
         lines.insert(0, unknown)

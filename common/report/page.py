@@ -13,10 +13,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from common import config
-from common.report import context, prose, study_views, tables, views
+from common.report import context, lanes, prose, study_views, tables, views
 from common.report.cascade import CascadeSection, cascade_section
 from common.report.checks import Check, check_table, comparison_checks, study_checks
 from common.report.class_scores import METRICS, ClassScore, class_scores, class_table
+from common.report.companions import Companions, companion_numbers, read_companions
 from common.report.evidence import Comparison
 from common.report.figures import comparison_figures
 from common.report.gallery import ReadSlice, build_gallery
@@ -32,13 +33,7 @@ from common.report.wording import listed, percent
 from common.results import write_json, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-LANES = {
-    "lockstep": "Same starting weights, same batches, no dropout: step by step, the frameworks must agree to rounding.",
-    "aligned": "Aligned lane: the same mathematics, starting weights, batch order, augmented pixels and schedule for "
-    "every framework; its own are only the dropout and stochastic-depth draws and the kernels.",
-    "native": "Native lane: each framework as shipped, with its own initialisers and defaults.",
-}
-STYLES = ("report.css", "masks.css")
+STYLES = ("report.css", "masks.css", "proof.css")
 LEFT_OUT_SHOWN = 20  # rows on the page; the CSV has them all
 
 
@@ -51,16 +46,7 @@ class Judged:
     classes: tuple[ClassScore, ...]  # empty for two classes and for masks
     checks: tuple[Check, ...]
     settings: pd.DataFrame
-
-    @property
-    def spec(self) -> config.ModelSpec | None:
-        """The model's numbers, as the first run records them; None where no run does."""
-        for record in self.comparison.records:
-            try:
-                return config.model_spec_from_json(record.document["spec"])
-            except (KeyError, TypeError):
-                continue
-        return None
+    spec: config.ModelSpec | None  # the model's numbers as the study has them, before a lane changes any
 
 
 def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> Path:
@@ -72,7 +58,7 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
     Raises StudyError if the folder holds no study. Runs that failed or cannot be read are told in the report.
     """
     evidence = read_evidence(study_directory)
-    judged = [judge(one) for one in evidence.comparisons]
+    judged = [judge(one, evidence.record.study) for one in evidence.comparisons]
     of_study = study_checks(evidence)
     titles = {one.comparison.key: title_of(one, evidence) for one in judged}
     checks = [
@@ -83,9 +69,10 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
     costs = tables.cost_table(evidence.comparisons)
     figures = study_directory / "figures"
     cascade = cascade_section(evidence.record, figures)
-    write_tables(study_directory, evidence, judged, costs, checks, cascade.table)
+    companions = read_companions(evidence.record)
+    write_tables(study_directory, evidence, judged, costs, checks, cascade.table, companions)
     sections = [section(one, titles, of_study, costs, read_slice, figures) for one in judged]
-    content = page(evidence, sections, judged, checks, cascade)
+    content = page(evidence, sections, judged, checks, cascade) | {"companions": companions}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
@@ -97,20 +84,21 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
     return study_directory / "report.html"
 
 
-def judge(comparison: AnyComparison) -> Judged:
+def judge(comparison: AnyComparison, study: config.Study) -> Judged:
     if isinstance(comparison, Comparison):
         scores, classes = score_comparison(comparison), class_scores(comparison)
     else:
         scores, classes = score_masks(comparison), ()
     checks = tuple(comparison_checks(comparison)) if comparison.records else ()
-    return Judged(comparison, scores, classes, checks, tables.setting_table(comparison))
+    spec = study.specs.get(f"{comparison.task}/{comparison.model}")
+    return Judged(comparison, scores, classes, checks, tables.setting_table(comparison), spec)
 
 
 def title_of(one: Judged, evidence: Evidence) -> str:
-    """Task and model; the lane where there are several."""
+    """Task and model; the lane where there are several, or it is not the study's usual one."""
     comparison = one.comparison
-    lanes = {other.lane for other in evidence.comparisons}
-    lane = f", {comparison.lane} lane" if len(lanes) > 1 else ""
+    several = len({other.lane for other in evidence.comparisons}) > 1
+    lane = f", {comparison.lane} lane" if several or comparison.lane != "aligned" else ""
     return f"{TASK_TITLE[comparison.task]}: {context.model_title(comparison.model, one.spec)}{lane}"
 
 
@@ -121,6 +109,7 @@ def write_tables(
     costs: pd.DataFrame,
     checks: Sequence[tuple[str, Check]],
     cascade: pd.DataFrame,
+    companions: Companions,
 ) -> None:
     directory = study_directory / "tables"
     scored = [(one.comparison, one.scores) for one in judged]
@@ -138,7 +127,8 @@ def write_tables(
     tables.write_table(directory, "checks", check_table(checks))
     for one in judged:
         tables.write_table(directory, f"{one.comparison.slug}-settings", one.settings)
-    write_json(study_directory / "summary.json", summary(scores, differences, classes, costs, cascade))
+    numbers = summary(scores, differences, classes, costs, cascade) | companion_numbers(companions)
+    write_json(study_directory / "summary.json", numbers)
 
 
 def section(
@@ -196,7 +186,10 @@ def page(
         "notice": config.NOTICE,
         "source": listed(sources) if sources else "the drawn phantom (no real patients)",
         "study": study,
-        "lanes": [LANES[lane] for lane in {one.lane: None for one in evidence.comparisons} if lane in LANES],
+        "lanes": [
+            lanes.about(lane, study) for lane in dict.fromkeys(one.lane for one in evidence.comparisons)
+        ],
+        "left_alone": lanes.left_alone(study.lane, study),
         "confidence": percent(config.CONFIDENCE),
         "colours": COLOURS,
         "class_metrics": list(METRICS.values()),

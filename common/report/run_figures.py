@@ -45,7 +45,12 @@ def training_figures(comparison: AnyComparison, directory: Path) -> list[Picture
         (
             "train_loss",
             "Training loss",
-            "Mean of the epoch's steps, on augmented images.",
+            "Mean of the epoch's steps, on augmented images."
+            + (
+                " Each framework averages in its own way, so levels need not compare."
+                if comparison.lane == "native"
+                else ""
+            ),
         ),
         (
             "val_loss",

@@ -22,6 +22,11 @@ ABOUT = {
     "difference": "a-vs-b is a minus b on equal seeds and patients.",
     "levels": "A key without a level is per slice (masks: lesion slices); patient/, external/, clean/ and so on name "
     "another level, CLASS/, macro/ and weighted/ a class against the rest and their averages.",
+    "lockstep": "Of the proof: largest differences from the reference over all steps, relative (_rel) or absolute "
+    "(_abs), and the tolerance of each; in float32 that of the first step.",
+    "ladder": "A gap is the other framework minus the reference at equal seed, mean over seeds; distance is the mean "
+    "of its size; share, on a walk, what aligning the default removed, alone what it causes by itself; low to high are "
+    f"{percent(config.CONFIDENCE)} t intervals over seeds.",
     "threshold": f"Decisions use each run's own validation threshold ({config.THRESHOLD_RULE}); per patient it is "
     f"chosen on validation patients, a patient's score being the {config.PATIENT_SCORE_RULE} of its slices.",
 }

@@ -17,6 +17,12 @@ MODEL_TITLE = {
     "convnext_tiny": "ConvNeXt-Tiny",
     "unet": "U-Net",
 }
+FRAMEWORK_TITLE = {
+    "torch": "PyTorch",
+    "keras-tensorflow": "Keras on TensorFlow",
+    "keras-jax": "Keras on JAX",
+    "keras-torch": "Keras on PyTorch",
+}
 
 # Level -> (how a score of it is introduced, what is counted). The first level of a comparison is its main one.
 LEVELS = {

@@ -23,6 +23,13 @@ def plain(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", MINUS) if math.isfinite(value) else "–"
 
 
+def tiny(value: float) -> str:
+    """3.1e−13: a difference whose size is what matters; a dash where undefined."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞"
+    return "0" if value == 0 else f"{value:.1e}".replace("-", MINUS)
+
+
 def listed(words: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

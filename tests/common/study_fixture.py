@@ -148,6 +148,10 @@ def spec_of(task: str, model: str) -> config.ModelSpec:
     return config.spec_of(task, model, "quick")
 
 
+def recipe_of(task: str) -> config.Recipe:
+    return config.Recipe(epochs=EPOCHS, loss="cross_entropy" if task == "subtype" else "binary_cross_entropy")
+
+
 def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.DataFrame) -> dict[str, Any]:
     """A complete `run.json`."""
     draws = generator("timings", run.framework, run.seed, run.fold)
@@ -156,6 +160,10 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
     train = float(learnt["seconds"].sum()) + first_step
     evaluate = 1.2 + 0.1 * float(draws.random())
     best = int(learnt["val_loss"].to_numpy().argmin())
+    spec, recipe = config.in_lane(spec_of(run.task, run.model), recipe_of(run.task), run.framework, run.lane)
+    own = (
+        [run.framework] if run.lane == "native" else []
+    )  # order and starting weights are each framework's own
     environment = {"python": "3.11.9", "numpy": "2.4.0", "platform": "Linux x86_64"}
     environment |= {"keras": "3.15.1", "backend": run.framework[6:]} if keras else {"torch": "2.13.0"}
     return {
@@ -163,8 +171,8 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
         "status": "complete",
         "reason": None,
         "run": config.to_json(run),
-        "spec": config.to_json(spec_of(run.task, run.model)),
-        "recipe": config.to_json(config.Recipe(epochs=EPOCHS)),
+        "spec": config.to_json(spec),
+        "recipe": config.to_json(recipe),
         "environment": environment,
         "variables": dict(config.WORKER_ENVIRONMENT),
         "device": "cpu",
@@ -180,11 +188,11 @@ def document(run: Run, samples: pd.DataFrame, split: pd.DataFrame, learnt: pd.Da
         },
         "batches": {
             "hashed": config.HASHED_BATCHES,
-            "sha256": digest("batches", run.seed, run.fold),
-            "order_sha256": digest("order", run.seed, run.fold),
+            "sha256": digest("batches", run.seed, run.fold, *own),
+            "order_sha256": digest("order", run.seed, run.fold, *own),
         },
         "weights": {
-            "initial_sha256": digest("initial", run.seed),
+            "initial_sha256": digest("initial", run.seed, *own),
             "final_sha256": digest("final", run),
             "parameters": 4_287_937,
         },
@@ -262,6 +270,7 @@ def make_study(
     missing: Collection[tuple[str, int, int]] = (),
     pairs: Sequence[tuple[str, str]] = (("binary", "cnn"),),
     external: int = 0,
+    lane: str = "aligned",
 ) -> Path:
     """Write a study of the (task, model) `pairs`; `failed` and `missing` name runs as (framework, seed, fold).
 
@@ -271,9 +280,10 @@ def make_study(
     study = config.Study(
         tasks=tasks,
         frameworks=tuple(frameworks),
+        lane=lane,
         seeds=seeds,
         folds=folds,
-        recipes={f"{task}/{model}": config.Recipe(epochs=EPOCHS) for task, model in pairs},
+        recipes={f"{task}/{model}": recipe_of(task) for task, model in pairs},
         specs={f"{task}/{model}": spec_of(task, model) for task, model in pairs},
     )
     samples, split = samples_and_split(folds, tasks, external)
