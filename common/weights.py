@@ -39,10 +39,10 @@ def initial_weights(shapes: Mapping[str, tuple[int, ...]], spec: ModelSpec, seed
 
     Kernels: normal cut at 2 sigma with variance 2 / fan_in (He et al. 2015, eq. 10), but 0 in a classifier's last layer
     (`spec.head`): training then starts from the loss of knowing nothing, not from the dropout noise of random logits,
-    which pushes so plain a network as the CNN into silence. (A U-Net has none; from 0 it finds no lesion in its first
-    240 steps, and drawn like any other kernel its last one leads to a Dice of 0.7 in 120.) Scales and running variances
-    1, biases and running means 0, ConvNeXt's `gamma` at `spec.layer_scale`. Drawn in float64 and rounded once, so that
-    every precision starts from equal numbers.
+    which pushes so plain a network as the CNN into silence. (A U-Net has none; from 0 no probability reaches 0.5 for
+    240 steps; drawn like any other kernel its last one leads there in 120, to a Dice of 0.7.) Scales and running
+    variances 1, biases and running means 0, ConvNeXt's `gamma` at `spec.layer_scale`. Drawn in float64 and rounded
+    once, so that every precision starts from equal numbers.
 
     fan_in counts the numbers that an output is a sum of: in x h x w for a convolution (h x w for a depthwise one, in
     for a dense layer), and in alone for a U-Net's `up.*`, transposed convolutions whose kernel is as large as their

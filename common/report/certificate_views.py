@@ -272,7 +272,7 @@ def step_figure(
     judged = (
         "Dotted: the tolerance."
         if precision == "float64"
-        else "Grey: the reference from itself on other numbers of threads. Dotted: "
+        else "Grey: the reference from itself with other numbers of threads and in float64. Dotted: "
         f"{config.PARITY_FLOOR_FACTOR:g} times that, the limit."
     )
     return finish(

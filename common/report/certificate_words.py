@@ -45,7 +45,8 @@ def verdict(precision: str, rows: Sequence[Row]) -> tuple[bool, str]:
     far = max(row.differences["loss_max_rel"] for row in rows)
     floor = max((row.floor.get("loss_max_rel", math.nan) for row in rows), key=sortable)
     beside = (
-        f", where {reference_of(rows)} parts from itself by up to {tiny(floor)} on other numbers of threads"
+        f", where {reference_of(rows)} parts from itself by up to {tiny(floor)} with other numbers of threads or in "
+        "float64"
         if math.isfinite(floor)
         else ""
     )
