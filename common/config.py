@@ -496,7 +496,8 @@ _WITH_BATCH_NORM = ("densenet121", "unet")
 
 # Everything that the lanes differ in, in the order in which the ladder aligns it. What a documentation gives no default
 # for (epochs, batch size, learning rates, loss, where a paper's model has no bias) is the experimenter's, and equal in
-# every lane. The values are checked against the installed versions (`common.atlas`).
+# every lane; so is what a paper gives (ConvNeXt's epsilon). What can be probed is checked against the installed versions
+# (`common.atlas.CHECKS`).
 DEFAULTS: dict[str, Default] = {
     one.name: one
     for one in (
@@ -519,7 +520,7 @@ DEFAULTS: dict[str, Default] = {
         Default(
             "order",
             "Order of the samples",
-            "Each framework shuffles for itself.",
+            "Each framework shuffles for itself: equal draws are not to be had, so each gets a stream of its own.",
             _ALL,
             torch={"order": "framework"},
             keras={"order": "framework"},
@@ -600,7 +601,8 @@ DEFAULTS: dict[str, Default] = {
         Default(
             "class_weights",
             "Divisor of the weighted loss",
-            "PyTorch's cross-entropy divides by the sum of the class weights, Keras by the number of samples.",
+            "PyTorch's cross-entropy of hard labels divides by the sum of the class weights, Keras by the number of "
+            "samples.",
             ("cnn", *BACKBONES),
             torch={"loss_divisor": "weights"},
             keras={"loss_divisor": "samples"},
@@ -687,14 +689,21 @@ def defaults_of(spec: ModelSpec, recipe: Recipe) -> tuple[Default, ...]:
     """The defaults that matter for a model under a recipe, in the order of the ladder: those that change it for at
     least one framework.
     """
-    spec = in_lockstep(spec, recipe)
-    fields = {**vars(spec), **vars(recipe)}
-    return tuple(
+    fields = {**vars(spec), **vars(recipe), "shared_masks": recipe.batch_size}
+    present = [
         one
         for one in DEFAULTS.values()
-        if spec.name in one.models
-        and (not one.losses or recipe.loss in one.losses)
-        and (not one.needs or any(fields.get(name, 0) > 0 for name in one.needs))
+        if spec.name in one.models and (not one.losses or recipe.loss in one.losses)
+    ]
+
+    def largest(name: str) -> float:  # of the aligned value and the frameworks' own
+        owns = [own[name] for one in present for own in (one.torch, one.keras) if name in own]
+        return max(fields.get(name, 0), *owns, 0)
+
+    return tuple(
+        one
+        for one in present
+        if (not one.needs or any(largest(name) > 0 for name in one.needs))
         and any(fields[name] != value for own in (one.torch, one.keras) for name, value in own.items())
     )
 
@@ -710,10 +719,13 @@ def with_defaults(
     for default in defaults_of(spec, recipe):
         if default.name in names:
             own |= default.fields(framework)
-    spec = in_lockstep(spec, recipe)
-    of_spec = {name: value for name, value in own.items() if hasattr(spec, name)}
-    of_recipe = {name: value for name, value in own.items() if name not in of_spec}
-    return dataclasses.replace(spec, **of_spec), dataclasses.replace(recipe, **of_recipe)
+    of_recipe = {name: value for name, value in own.items() if hasattr(recipe, name)}
+    of_spec = {name: value for name, value in own.items() if name not in of_recipe}
+    left = dataclasses.replace(spec, **of_spec)
+    return (
+        left if "shared_masks" in own else in_lockstep(left, recipe),
+        dataclasses.replace(recipe, **of_recipe),
+    )
 
 
 def in_lane(spec: ModelSpec, recipe: Recipe, framework: str, lane: str) -> tuple[ModelSpec, Recipe]:

@@ -161,7 +161,8 @@ def beside_the_runs(certificate: Certificate, study: config.Study) -> str:
             "defaults besides."
         )
     return (
-        f"The runs of this study are of the same algorithm and yet differ: {apart}, and in the {study.lane} lane each "
+        "The runs of this study train the same code, in sizes and recipes of their own, and yet differ: "
+        f"{apart}, and in the {study.lane} lane each "
         "framework draws its own dropout masks, where the model has any."
     )
 

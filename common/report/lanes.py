@@ -23,9 +23,9 @@ def own_of(lane: str) -> tuple[Default, ...]:
     return tuple(DEFAULTS[name] for name in LANES.get(lane, ()) if name not in EVERYWHERE)
 
 
-def own_fields(lane: str) -> frozenset[str]:
-    """The fields of spec and recipe that may differ by design between the frameworks of a lane."""
-    return frozenset(name for one in own_of(lane) for name in (*one.torch, *one.keras))
+def own_fields(lane: str, model: str) -> frozenset[str]:
+    """The fields of a model's spec and recipe that may differ by design between the frameworks of a lane."""
+    return frozenset(name for one in own_of(lane) if model in one.models for name in (*one.torch, *one.keras))
 
 
 def about(lane: str, study: Study) -> str:
@@ -79,7 +79,7 @@ def values(fields: Any) -> str:
 
 def without_own(record: RunRecord, part: str) -> dict[str, Any]:
     """Spec or recipe of a run without what its lane leaves to the framework."""
-    own = own_fields(record.run.lane)
+    own = own_fields(record.run.lane, record.run.model)
     return {name: value for name, value in record.document[part].items() if name not in own}
 
 

@@ -566,10 +566,10 @@ def test_a_killed_ladder_goes_on_and_ends_as_if_undisturbed(scene: Scene) -> Non
 
 
 def test_a_process_that_dies_loses_only_what_it_was_at(scene: Scene, study: Study) -> None:
-    failed = scene.climb(faults={"torch 0 walk 2": "killed", "keras-tensorflow 1 alone 3": "diverged"})
+    failed = scene.climb(faults={"torch 0 walk 3": "killed", "keras-tensorflow 1 alone 3": "diverged"})
     assert sorted(one.label for one in failed) == [
         "binary cnn keras-tensorflow seed 1 alone 3",
-        "binary cnn torch seed 0 walk 2",
+        "binary cnn torch seed 0 walk 3",
     ]
     reasons = sorted(failed.values())
     assert reasons[0].startswith("the process was killed by SIGKILL")
@@ -581,7 +581,7 @@ def test_a_process_that_dies_loses_only_what_it_was_at(scene: Scene, study: Stud
     rows = scene.table().query("measure == 'loss'")
     places = set(zip(rows["arm"], rows["rung"], strict=True))
     assert places == {(rung.arm, rung.rung) for rung in rungs_of(defaults)} - lost
-    assert math.isnan(rows.query("arm == 'walk' and rung == 3")["share"].item())
+    assert math.isnan(rows.query("arm == 'walk' and rung == 4")["share"].item())
     assert scene.climb() == {}  # tried again
     assert {tuple(map(tuple, one["rungs"])) for one in scene.trained()} == {one.rungs for one in failed}
 
