@@ -158,7 +158,7 @@ class Mutation:
 class Certificate:
     """Everything of `parity.json` and, where it is, `parity_steps.csv`."""
 
-    data: str  # on which the models were trained
+    data: str  # on which the models were trained; several where the rows are of several commands
     versions: tuple[str, ...]  # a line a framework
     rows: tuple[Row, ...]  # in the order of PRECISIONS (float64 first), MODELS and FRAMEWORKS
     mutations: tuple[Mutation, ...]  # in the order of config.DEFAULTS and MODELS
@@ -192,8 +192,9 @@ def certificate_of(path: Path) -> Certificate:
     steps, note = attached(
         path.parent / "parity_steps.csv", lambda at: table_of(at, STEP_COLUMNS, STEP_NUMBERS), COMMAND
     )
+    trained_on = dict.fromkeys(row["data"] for row in rows_of(document, "rows") if row.get("data"))
     return Certificate(
-        words_of(document, "data"),
+        listed([str(data) for data in trained_on]) if trained_on else words_of(document, "data"),
         version_words(document.get("environment")),
         tuple(
             sorted(
