@@ -496,8 +496,8 @@ _WITH_BATCH_NORM = ("densenet121", "unet")
 
 # Everything that the lanes differ in, in the order in which the ladder aligns it. What a documentation gives no default
 # for (epochs, batch size, learning rates, loss, where a paper's model has no bias) is the experimenter's, and equal in
-# every lane; so is what a paper gives (ConvNeXt's epsilon). What can be probed is checked against the installed versions
-# (`common.atlas.CHECKS`).
+# every lane; so is what a paper gives (ConvNeXt's epsilon). What can be probed is checked against the installed
+# versions (`common.atlas.CHECKS`).
 DEFAULTS: dict[str, Default] = {
     one.name: one
     for one in (
