@@ -7,6 +7,7 @@ copy. A number that is not here (and is no drawing constant of the phantom) is a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -38,6 +39,7 @@ class Task:
     classes: tuple[str, ...]  # class index -> name; class 0 is the healthy one
     labels: tuple[str, ...]  # a sample with another label takes no part in the task
     primary_metric: str  # the one metric of the declared family
+    margin: float  # of the primary metric; frameworks that differ by less are equivalent, declared before training
     models: tuple[str, ...]  # that can be trained for it
     default_models: tuple[str, ...]  # that are, unless others are asked for
 
@@ -55,6 +57,10 @@ class Task:
 
 BACKBONES = ("densenet121", "convnext_tiny")
 
+# Half of the smallest gap that reader studies of diagnostic models usually call worth having (0.1 of AUROC or Dice);
+# also a usual margin of non-inferiority for an AUROC.
+MARGIN = 0.05
+
 TASKS: dict[str, Task] = {
     "binary": Task(
         "binary",
@@ -62,6 +68,7 @@ TASKS: dict[str, Task] = {
         ("normal", "stroke"),
         LABELS,
         "auroc_score",
+        MARGIN,
         models=("cnn", *BACKBONES),
         default_models=("cnn",),
     ),
@@ -71,6 +78,7 @@ TASKS: dict[str, Task] = {
         ("normal", "bleeding", "ischemia"),
         ("normal", "bleeding", "ischemia"),
         "auroc_score",
+        MARGIN,
         models=("cnn", *BACKBONES),
         default_models=BACKBONES,
     ),
@@ -80,6 +88,7 @@ TASKS: dict[str, Task] = {
         ("background", "lesion"),
         LABELS,
         "dice_score",
+        MARGIN,
         models=("unet",),
         default_models=("unet",),
     ),
@@ -364,6 +373,7 @@ class Profile:
 
     name: str
     seeds: int
+    repeats: int  # seeds of the A/A runs
     folds: int  # 1: the hold-out split alone
     epochs: Mapping[str, int]  # task -> epochs
     phantom: Phantom
@@ -413,6 +423,7 @@ PROFILES: dict[str, Profile] = {
         "quick",
         2,
         1,
+        1,
         {"binary": 7, "subtype": 5, "segmentation": 5},
         Phantom(patients=64),
         QUICK_SPECS,
@@ -422,6 +433,7 @@ PROFILES: dict[str, Profile] = {
     "standard": Profile(
         "standard",
         3,
+        3,
         1,
         {"binary": 12, "subtype": 12, "segmentation": 15},
         Phantom(patients=150),
@@ -430,6 +442,7 @@ PROFILES: dict[str, Profile] = {
     ),
     "full": Profile(
         "full",
+        5,
         5,
         5,
         {"binary": 30, "subtype": 30, "segmentation": 60},
@@ -746,13 +759,16 @@ class Run:
     lane: str
     seed: int
     fold: int
+    # 1: the run once more, to see how far a framework lies from itself (A/A): other draws of its own (dropout; in the
+    # native lane also its starting weights) and another number of threads, everything else the same
+    repeat: int = 0
 
     @property
     def path(self) -> PurePosixPath:
         """Folder of the run, relative to the study's `runs/`."""
-        return PurePosixPath(
-            self.task, self.model, self.framework, self.lane, f"seed{self.seed}-fold{self.fold}"
-        )
+        again = f"-repeat{self.repeat}" if self.repeat else ""
+        name = f"seed{self.seed}-fold{self.fold}{again}"
+        return PurePosixPath(self.task, self.model, self.framework, self.lane, name)
 
 
 @dataclass(frozen=True)
@@ -765,8 +781,9 @@ class Study:
     tasks: tuple[str, ...] = ("binary",)
     skippable: bool = False  # a task that the data cannot serve is left out instead of refused
     frameworks: tuple[str, ...] = ("torch", "keras-tensorflow")
-    lane: str = "aligned"
+    lanes: tuple[str, ...] = ("aligned",)
     seeds: int = 2
+    repeats: int = 0  # seeds of which the first framework's runs are done once more; see `Run.repeat`
     folds: int = 1
     split_seed: int = 0
     device: str = "auto"
@@ -774,6 +791,7 @@ class Study:
     weights: str = "random"  # where the backbones start: "random", "imagenet" or a file
     threads: int = 0  # a run; 0: the machine's cores divided by the workers
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
+    accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
     )  # "task/model" -> recipe; which pairs are trained
@@ -795,16 +813,23 @@ class Study:
         return tuple(dict.fromkeys(model for _, model in self.pairs))
 
     def runs(self) -> list[Run]:
-        """Every run of the grid. The frameworks of one (seed, fold) stand next to each other, and who goes first
-        changes from one to the next, so that a warming machine favours nobody.
+        """Every run of the grid, the repeats last. The frameworks of one (seed, fold) stand next to each other, and
+        who goes first changes from one to the next, so that a warming machine favours nobody.
         """
-        return [
-            Run(task, model, framework, self.lane, seed, fold)
+        runs = [
+            Run(task, model, framework, lane, seed, fold)
+            for lane in self.lanes
             for task, model in self.pairs
             for seed in range(self.seeds)
             for fold in range(self.folds)
             for framework in _rotated(self.frameworks, seed + fold)
         ]
+        again = [
+            dataclasses.replace(run, repeat=1)
+            for run in runs
+            if run.seed < self.repeats and run.framework == self.frameworks[0]
+        ]
+        return runs + again
 
 
 def _rotated(names: tuple[str, ...], by: int) -> tuple[str, ...]:
@@ -819,8 +844,20 @@ PATIENT_SCORE_RULE = "mean"  # a patient's score is the mean of its slices' prob
 CALIBRATION_BINS = 10  # equal-width bins of the expected calibration error
 CONFIDENCE = 0.95
 BOOTSTRAP_REPLICATES = 2000
+ALPHA = 0.05  # of every test; within the family of primary comparisons after Holm's correction
+POWER = 0.8  # of the planner
+# An exact sign-flip test of n seeds has 2 ** n equally likely outcomes, so that its least two-sided p is 2 / 2 ** n
+MIN_VERDICT_SEEDS = math.ceil(1 - math.log2(ALPHA))  # 6; more in a family of several comparisons
+# SD over seeds of a framework's paired difference from another in the primary metric, for the planner before anything
+# was trained: lane -> kind of task. Measured on the phantom: aligned, 2 seeds of the reference study, 0.014 (CNN),
+# 0.032 (DenseNet-121) and 0.021 (U-Net); native, 4 seeds of the ladder's short trainings, 0.07 (CNN) and 0.16 (U-Net).
+EXPECTED_SEED_SD: dict[str, dict[str, float]] = {
+    "aligned": {"classification": 0.03, "segmentation": 0.03},
+    "native": {"classification": 0.07, "segmentation": 0.16},
+}
 MIN_INTERVAL_PATIENTS = 5  # fewer can be drawn in too few ways to say anything
 MIN_INTERVAL_SEEDS = 3  # of two, a t interval is 13 standard errors wide on either side
+REPEAT_SEED = 1_000_003  # a repeat's own draws come from the seed so much further on
 HASHED_BATCHES = 4  # batches of the first epoch whose bytes are hashed into run.json
 MASK_THRESHOLDS = (
     0.1,
@@ -877,6 +914,12 @@ LADDER_SEEDS = 4
 LADDER_STEPS = 80
 LADDER_MODELS = ("cnn", "unet")
 
+# --- the leak meter -----------------------------------------------------------------------------------------------
+
+LEAK_MODELS = ("cnn",)
+LEAK_SEEDS = 5  # each draws a split of its own
+LEAK_CHANCE = {"auroc_score": 0.5}  # metric -> what it is where nothing can be known; of masks there is no such value
+
 # --- reading and feeding ------------------------------------------------------------------------------------------
 
 MAX_IMAGE_PIXELS = 64_000_000  # 8000 x 8000; a CT slice has 262,144. Larger files are refused before decoding
@@ -907,6 +950,32 @@ WINDOWS: dict[str, tuple[float, float]] = {"brain": (40, 80), "stroke": (40, 40)
 DICOM_WINDOW = "brain"
 PREFETCH_BATCHES = 4  # ready batches per stream; bounds its memory
 PREFETCH_THREADS = 2
+
+# --- the audit of the data (`common.data.audit`) --------------------------------------------------------------------
+
+# Findings that make a comparison invalid; each can be overridden by its name
+AUDIT_REFUSALS = (
+    "painted-inputs",
+    "contradicting-labels",
+    "patient-on-two-sides",
+    "copies-on-two-sides",
+    "classes-in-parts",
+)
+AUDIT_EVIDENCE_ROWS = 40  # of a finding in audit.json and on the page
+# Correlation of fingerprints from which two pictures of one patient show one slice. Neighbouring slices: at most 0.955
+# (1,876 slices of 62 patients, and 330 of 61); slices that had a small lesion drawn in: at least 0.987.
+SAME_SLICE_SIMILARITY = 0.98
+AUDIT_REUPLOAD_SHARE = 0.5  # of a data set's pictures that lie in another: from here it is called a re-upload
+# A patient key is trusted if so many of its slices have a slice of the same patient as their nearest neighbour. With
+# known patients 72 % (five slices each) to 99 % (thirty); with keys dealt out at random 2 %.
+AUDIT_NEIGHBOUR_SHARE_MIN = 0.5
+# One number (file type, size, brightness ...) that tells a label from the rest so well is named. A small CNN reaches
+# 0.65 to 0.7 on real slices; less is what such a number gives by chance with few patients.
+AUDIT_SHORTCUT_AUROC = 0.7
+AUDIT_SHORTCUT_DRAWS = 1000  # permutations of the labels over patients, for the chance that the best does as well
+AUDIT_OUTLIER_DEVIATIONS = 8.0  # median absolute deviations (as standard deviations) from the data set's median
+AUDIT_EMPTY_SHARE = 0.02  # of the pixels brighter than background; below, a picture shows hardly anything
+BORDER_SHARE = 0.04  # of the shorter side: the frame about a picture, which holds air
 
 # --- worker processes ---------------------------------------------------------------------------------------------
 
@@ -954,7 +1023,7 @@ def to_json(value: Any) -> Any:
 def study_from_json(document: Mapping[str, Any]) -> Study:
     """Inverse of `to_json` for a Study."""
     fields = dict(document)
-    for name in ("data", "tasks", "frameworks"):
+    for name in ("data", "tasks", "frameworks", "lanes", "accepted"):
         fields[name] = tuple(fields[name])
     fields["specs"] = {key: model_spec_from_json(value) for key, value in fields["specs"].items()}
     fields["recipes"] = {key: recipe_from_json(value) for key, value in fields["recipes"].items()}

@@ -160,6 +160,11 @@ def threads_of(study: Study) -> int:
     return study.threads or max(1, measure.usable_cores() // study.workers)
 
 
+def threads_for(run: Run, threads: int) -> int:
+    """Threads of one run: a repeat takes another number, so that its sums are added up in another order."""
+    return threads if not run.repeat else threads - 1 if threads > 1 else threads + 1
+
+
 def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent) -> None:
     """Execute the runs, `study.workers` at a time, each in a process of its own.
 
@@ -171,7 +176,8 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
     cores = core_slots(study.workers, threads)
 
     def work(run: Run, slot: int, crew: Crew) -> None:
-        _run_process(study_directory, study, run, threads, slot, cores[slot], crew, on_event)
+        its = threads_for(run, threads)
+        _run_process(study_directory, study, run, its, slot, cores[slot], crew, on_event)
 
     try:
         work_through(runs, study.workers, work)

@@ -62,7 +62,7 @@ def ladder_study(
         tasks=tuple(task for task in TASKS if task in dict(pairs)),
         skippable=True,
         frameworks=tuple(frameworks),
-        lane="native",
+        lanes=("native",),
         seeds=seeds,
         device=device,
         threads=1,

@@ -84,11 +84,19 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         )
     add(
         "--lane",
+        nargs="+",
         choices=STUDY_LANES,
-        default="aligned",
-        help="one algorithm in every framework, or each with its own defaults (default: %(default)s)",
+        default=("aligned",),
+        help="one algorithm in every framework, or each with its own defaults, or both (default: aligned)",
     )
     add("--seeds", type=positive_integer, metavar="N", help="training seeds 0..N-1 (default: the profile's)")
+    add(
+        "--repeats",
+        type=non_negative_integer,
+        metavar="N",
+        help="seeds of which the first framework's runs are done twice, to see how far it lies from itself "
+        "(default: the profile's)",
+    )
     add(
         "--folds",
         type=positive_integer,
@@ -123,7 +131,7 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the study (default: results/DATA-PROFILE, with -native in that lane)",
+        help="folder of the study (default: results/DATA-PROFILE, with -native in that lane alone)",
     )
 
 
@@ -145,8 +153,9 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         tasks=tuple(dict.fromkeys(task for task, _ in pairs)),
         skippable=arguments.tasks is None,
         frameworks=_unique(frameworks),
-        lane=arguments.lane,
-        seeds=arguments.seeds or profile.seeds,
+        lanes=tuple(lane for lane in STUDY_LANES if lane in arguments.lane),
+        seeds=(seeds := arguments.seeds or profile.seeds),
+        repeats=min(seeds, profile.repeats if arguments.repeats is None else arguments.repeats),
         folds=arguments.folds or profile.folds,
         split_seed=arguments.split_seed,
         device=arguments.device,
@@ -208,11 +217,11 @@ def _pairs(tasks: Sequence[str] | None, models: Sequence[str] | None) -> list[tu
 
 
 def directory_of(arguments: argparse.Namespace) -> Path:
-    """The study's folder: `--out`, else named after the data, the profile and the lane if it is not the usual one."""
+    """The study's folder: `--out`, else named after the data, the profile, and the native lane where it is alone."""
     if arguments.out:
         return Path(arguments.out)
     name = "+".join(Path(folder).resolve().name for folder in arguments.data) or "phantom"
-    lane = "" if arguments.lane == "aligned" else f"-{arguments.lane}"
+    lane = "" if "aligned" in arguments.lane else "-native"
     return Path("results") / f"{name}-{arguments.profile}{lane}"
 
 

@@ -4,17 +4,17 @@
 STUDY/study.json                                    Study, versions, data digest
 STUDY/data/samples.csv  split.csv  audit.json       the table; `id,fold,split,task`; what was left out and why
 STUDY/.lock                                         held by the command that works here, else free; never removed
-STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/
+STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/     an A/A run: seed0-fold0-repeat1/
     history.csv  predictions.npz  model.safetensors  run.log
     run.json                                        last, by rename: a run without it never happened
 ```
 
-`run.json` (format 2):
+`run.json` (format 3):
 
 ```
-format        2
+format        3
 status        "complete" | "failed"            reason   null | one sentence
-run           {task, model, framework, lane, seed, fold}
+run           {task, model, framework, lane, seed, fold, repeat}
 spec, recipe  the model spec and recipe as this framework had them in its lane (`config.in_lane`); study.json has those
               that the lanes start from
 environment   {name: version or setting}       variables  {environment variable: value}
@@ -59,7 +59,7 @@ from common import config
 from common.config import Run
 from common.errors import StudyError
 
-FORMAT = 2
+FORMAT = 3
 HISTORY_COLUMNS = (
     "epoch",  # from 1
     "step",  # optimizer steps done

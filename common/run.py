@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from common import config, measure
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
@@ -68,7 +70,8 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     directory = run_directory(study_directory, run)
     clear_unfinished(directory)
 
-    settings = Settings(record.study.device, record.study.precision, threads, run.seed)
+    draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
+    settings = Settings(record.study.device, record.study.precision, threads, draws)
     device = framework.configure(settings)
     data = load_data(record, run, task, spec, recipe)
     # Asked before the work is done, lest it fail after.
@@ -184,9 +187,22 @@ def clear_unfinished(directory: Path) -> None:
 
 def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe: Recipe) -> RunData:
     """The parts of the run's split, reading pixels from the study's cache."""
-    samples, table = record.samples(), record.split()
+    table = record.split()
     table = table[table["task"] == run.task]
     split = table[table["fold"] == run.fold].set_index("id")["split"]
+    return load_parts(record, record.samples(), split, split_digest(table), task, spec, recipe)
+
+
+def load_parts(
+    record: StudyRecord,
+    samples: pd.DataFrame,
+    split: pd.Series,
+    split_sha256: str,
+    task: Task,
+    spec: ModelSpec,
+    recipe: Recipe,
+) -> RunData:
+    """The parts of a split (sample id -> part) of samples that the study's cache holds."""
     samples = samples[samples["id"].isin(split.index)]
     cache = open_cache(record.directory / record.document["caches"][str(spec.image_size)])
 
@@ -199,7 +215,7 @@ def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe
     judged = {name: part(name) for name in ("val", "test", "external")}
     description = {
         "samples_sha256": record.document["samples_sha256"],
-        "split_sha256": split_digest(table),
+        "split_sha256": split_sha256,
         "cache_sha256": cache.sha256,
         "counts": count_split(samples, split, task),
     }

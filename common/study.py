@@ -47,7 +47,6 @@ FIXED = (
     "data",
     "profile",
     "patients",
-    "lane",
     "device",
     "folds",
     "split_seed",
@@ -55,7 +54,7 @@ FIXED = (
     "weights",  # where both have backbones
     "recipes",
     "specs",
-)  # one value a folder; tasks, models, frameworks and seeds may grow
+)  # one value a folder; tasks, models, frameworks, lanes, seeds and repeats may grow
 
 
 def prepare_study(
@@ -337,7 +336,10 @@ def _merge(earlier: Study, asked: Study) -> Study:
         asked,
         tasks=union("tasks"),
         frameworks=union("frameworks"),
+        lanes=tuple(lane for lane in config.STUDY_LANES if lane in union("lanes")),
         seeds=max(earlier.seeds, asked.seeds),
+        repeats=max(earlier.repeats, asked.repeats),
+        accepted=union("accepted"),
         weights=(asked if _has_backbones(asked) else earlier).weights,
         recipes={**earlier.recipes, **asked.recipes},
         specs={**earlier.specs, **asked.specs},

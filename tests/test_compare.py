@@ -29,7 +29,7 @@ from common.results import RunRecord, StudyRecord, read_study, unpack_masks
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ("torch", "keras-tensorflow")
-LIGHT = ("--epochs", "1", "--batch-size", "16", "--device", "cpu", "--threads", "1")
+LIGHT = ("--epochs", "1", "--repeats", "0", "--batch-size", "16", "--device", "cpu", "--threads", "1")
 SMALL = ("--tasks", "binary", *LIGHT)  # where the test is not about tasks
 TIMEOUT_SECONDS = 300
 END_SECONDS = 20  # within which an orphaned worker must have gone

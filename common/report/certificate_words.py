@@ -155,15 +155,13 @@ def beside_the_runs(certificate: Certificate, study: config.Study) -> str:
     farthest = tiny(max(grown, default=math.nan))
     size = f", as a framework's do from its own on other threads (the loss by up to {farthest})"
     apart = f"float32 rounding makes them part{size if grown else ''}"
-    if study.lane == "native":
-        return (
-            f"The runs of this study are another thing: {apart}, and in the native lane each framework has its own "
-            "defaults besides."
-        )
+    native = "in the native lane each framework has its own defaults besides"
+    if "aligned" not in study.lanes:
+        return f"The runs of this study are another thing: {apart}, and {native}."
     return (
         "The runs of this study train the same code, in sizes and recipes of their own, and yet differ: "
-        f"{apart}, and in the {study.lane} lane each "
-        "framework draws its own dropout masks, where the model has any."
+        f"{apart}, and in the aligned lane each framework draws its own dropout masks, where the model has any"
+        f"{f'; {native}' if 'native' in study.lanes else ''}."
     )
 
 

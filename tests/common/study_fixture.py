@@ -280,7 +280,7 @@ def make_study(
     study = config.Study(
         tasks=tasks,
         frameworks=tuple(frameworks),
-        lane=lane,
+        lanes=(lane,),
         seeds=seeds,
         folds=folds,
         recipes={f"{task}/{model}": recipe_of(task) for task, model in pairs},

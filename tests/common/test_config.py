@@ -336,6 +336,20 @@ def test_a_study_can_be_in_two_of_the_lanes() -> None:
     assert all(set(default.models) <= MODELS.keys() for default in DEFAULTS.values())
 
 
+def test_the_first_framework_s_runs_are_repeated_last_and_in_folders_of_their_own() -> None:
+    study = asked("--tasks", "binary", "--lane", "native", "aligned", "--seeds", "3", "--repeats", "2")
+    runs = study.runs()
+    again = [run for run in runs if run.repeat]
+    assert study.lanes == ("aligned", "native")
+    assert runs[-len(again) :] == again
+    assert [(run.framework, run.lane, run.seed) for run in again] == [
+        ("torch", lane, seed) for lane in ("aligned", "native") for seed in (0, 1)
+    ]
+    assert str(again[0].path) == "binary/cnn/torch/aligned/seed0-fold0-repeat1"
+    assert len({run.path for run in runs}) == len(runs) == 2 * (3 * 2 + 2)
+    assert asked("--seeds", "1", "--repeats", "5").repeats == 1
+
+
 # --- the grid -----------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +414,7 @@ def test_without_options_it_is_the_quick_profile_on_the_phantom() -> None:
     assert asked() == Study(
         tasks=("binary", "subtype", "segmentation"),
         skippable=True,
+        repeats=profile.repeats,
         frameworks=DEFAULT,
         seeds=profile.seeds,
         folds=profile.folds,
@@ -455,7 +470,7 @@ def test_every_option_reaches_the_study(tmp_path: Path) -> None:
 
 def test_the_lane_is_kept_and_the_numbers_are_free_of_it() -> None:
     native = asked("--lane", "native")
-    assert native == dataclasses.replace(asked(), lane="native")
+    assert native == dataclasses.replace(asked(), lanes=("native",))
     assert {run.lane for run in native.runs()} == {"native"}
     assert directory_of(parse("--lane", "native")) == Path("results/phantom-quick-native")
     assert directory_of(parse("--lane", "native", "--out", "here")) == Path("here")

@@ -25,6 +25,7 @@ from common.engines import (
     probe_framework,
     resolve_device,
     run_locally,
+    threads_for,
     threads_of,
     visible_gpus,
     worker_environment,
@@ -55,7 +56,7 @@ print(json.dumps({"pid": os.getpid()}), flush=True)
 (study / f"seen{seed}.json").write_text(json.dumps(seen))
 
 def complete():
-    run = dict(task=task, model=model, framework=framework, lane=lane, seed=seed, fold=fold)
+    run = dict(task=task, model=model, framework=framework, lane=lane, seed=seed, fold=fold, repeat=0)
     record = {"format": FORMAT, "status": "complete", "reason": None, "run": run}
     (study / "runs" / path / "run.json").write_text(json.dumps(record))
 
@@ -524,3 +525,10 @@ def test_workers_end_when_their_study_is_killed(
     assert wait_until(lambda: gone(worker), seconds=10)
     study = make_study(prepared, seeds=1)
     assert [read_run(prepared, run) for run in study.runs()] == [None, None]
+
+
+@pytest.mark.parametrize(("threads", "again"), [(1, 2), (2, 1), (8, 7)])
+def test_a_repeat_computes_with_another_number_of_threads(threads: int, again: int) -> None:
+    run = Run("binary", "cnn", "torch", "aligned", seed=0, fold=0)
+    assert threads_for(run, threads) == threads
+    assert threads_for(dataclasses.replace(run, repeat=1), threads) == again

@@ -147,7 +147,7 @@ def study(tmp_path: Path, tiny_world: None) -> Study:
         pictures,
         frameworks=BOTH,
         tasks=("binary",),
-        lane="native",
+        lanes=("native",),
         recipes={"binary/cnn": recipe},
         specs={"binary/cnn": SPEC},
     )

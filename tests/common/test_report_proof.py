@@ -526,4 +526,4 @@ def test_what_is_left_alone_is_that_of_the_config(tmp_path: Path) -> None:
     names = {one.name for one in config.defaults_of(study.specs["binary/cnn"], study.recipes["binary/cnn"])}
     assert set(rows) == names - set(config.LANES["aligned"])
     assert [rows["adam_epsilon"][who] for who in ("torch", "keras", "aligned")] == ["1e-08", "1e-07", "1e-08"]
-    assert left_alone("aligned", dataclasses.replace(study, lane="aligned")) == []
+    assert left_alone("aligned", dataclasses.replace(study, lanes=("aligned",))) == []

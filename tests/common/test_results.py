@@ -338,9 +338,9 @@ def test_ids_are_words_even_when_they_look_like_numbers_or_gaps(tmp_path: Path) 
         ("{}", "does not describe a study"),
         (
             '{"format": 1, "study": {}}',
-            "was written in format 1 by an earlier version; this version reads 2: run the study again in anoth",
+            "was written in format 1 by an earlier version; this version reads 3: run the study again in anoth",
         ),
-        ('{"format": 3, "study": {}}', "was written in format 3 by another version; this version reads 2"),
+        ('{"format": 4, "study": {}}', "was written in format 4 by another version; this version reads 3"),
         ('{"format": "x", "study": {}}', "was written in format x by another version"),
         ('{"study": {"seeds": 2}}', "does not describe a study"),
         ('{"study": {"unknown": 2}}', "does not describe a study"),

@@ -625,3 +625,24 @@ def test_a_recorded_failure_is_read_as_one(directory: Path) -> None:
     assert read_run(directory, A) is None
     carry_through(directory, A)
     assert document_of(directory, A)["status"] == "complete"
+
+
+def test_a_repeat_is_given_the_same_but_for_the_framework_s_own_draws(directory: Path) -> None:
+    record = read_study(directory)
+    write_json(
+        directory / "study.json",
+        {
+            **record.document,
+            "study": config.to_json(dataclasses.replace(record.study, repeats=1)),
+        },
+    )
+    again, framework = dataclasses.replace(A, repeat=1), TinyFramework(A.framework)
+    carry_through(directory, A, framework)
+    carry_through(directory, again, framework)
+    first, second = framework.settings[-2:]
+    assert second.seed != first.seed == A.seed
+    one, other = document_of(directory, A), document_of(directory, again)
+    for name in ("batches", "data", "spec", "recipe"):
+        assert one[name] == other[name]
+    assert one["weights"]["initial_sha256"] == other["weights"]["initial_sha256"]
+    assert other["run"] == {**one["run"], "repeat": 1}

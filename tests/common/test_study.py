@@ -230,7 +230,6 @@ def test_a_full_disk_is_named_and_can_be_mended(
     [
         ("profile", "full"),
         ("folds", 2),
-        ("lane", "native"),
         ("split_seed", 1),
         ("precision", "float64"),
         ("device", "cuda"),
@@ -247,6 +246,14 @@ def test_what_would_not_be_comparable_is_refused(data: Path, directory: Path, na
     with pytest.raises(StudyError, match=f"holds a study with {name} .* was asked for.*choose another --out"):
         prepare_study(changed, directory)
     assert (directory / "study.json").read_bytes() == before
+
+
+def test_lanes_seeds_and_repeats_may_grow(data: Path, directory: Path) -> None:
+    first = dataclasses.replace(make_study(data), seeds=1)
+    prepare_study(dataclasses.replace(first, lanes=("native",), accepted=("one",)), directory)
+    grown = prepare_study(dataclasses.replace(first, seeds=2, repeats=1), directory).study
+    assert (grown.lanes, grown.seeds, grown.repeats) == (("aligned", "native"), 2, 1)
+    assert grown.accepted == ("one",)
 
 
 @pytest.mark.parametrize("change", ["pixel", "removed", "added", "label"])
