@@ -841,9 +841,14 @@ def _rotated(names: tuple[str, ...], by: int) -> tuple[str, ...]:
 
 THRESHOLD_RULE = "youden"  # the validation threshold with the largest sensitivity + specificity - 1
 PATIENT_SCORE_RULE = "mean"  # a patient's score is the mean of its slices' probabilities
-CALIBRATION_BINS = 10  # equal-width bins of the expected calibration error
+CALIBRATION_BINS = 10  # equal-width bins of the expected calibration error; of equal count in its figure
 CONFIDENCE = 0.95
 BOOTSTRAP_REPLICATES = 2000
+BAND_REPLICATES = 300  # of the band around a curve: a picture needs no third digit
+DECISION_THRESHOLDS = (0.01, 0.99)  # range of a decision curve, in steps of 0.01
+CHANCE = {
+    "auroc_score": 0.5
+}  # metric -> what it is where nothing can be known; of masks there is no such value
 ALPHA = 0.05  # of every test; within the family of primary comparisons after Holm's correction
 POWER = 0.8  # of the planner
 # An exact sign-flip test of n seeds has 2 ** n equally likely outcomes, so that its least two-sided p is 2 / 2 ** n
@@ -918,7 +923,6 @@ LADDER_MODELS = ("cnn", "unet")
 
 LEAK_MODELS = ("cnn",)
 LEAK_SEEDS = 5  # each draws a split of its own
-LEAK_CHANCE = {"auroc_score": 0.5}  # metric -> what it is where nothing can be known; of masks there is no such value
 
 # --- reading and feeding ------------------------------------------------------------------------------------------
 
@@ -972,10 +976,14 @@ AUDIT_NEIGHBOUR_SHARE_MIN = 0.5
 # One number (file type, size, brightness ...) that tells a label from the rest so well is named. A small CNN reaches
 # 0.65 to 0.7 on real slices; less is what such a number gives by chance with few patients.
 AUDIT_SHORTCUT_AUROC = 0.7
-AUDIT_SHORTCUT_DRAWS = 1000  # permutations of the labels over patients, for the chance that the best does as well
-AUDIT_OUTLIER_DEVIATIONS = 8.0  # median absolute deviations (as standard deviations) from the data set's median
+AUDIT_SHORTCUT_DRAWS = (
+    1000  # permutations of the labels over patients, for the chance that the best does as well
+)
+AUDIT_OUTLIER_DEVIATIONS = (
+    8.0  # median absolute deviations (as standard deviations) from the data set's median
+)
 AUDIT_EMPTY_SHARE = 0.02  # of the pixels brighter than background; below, a picture shows hardly anything
-BORDER_SHARE = 0.04  # of the shorter side: the frame about a picture, which holds air
+AUDIT_BORDER_SHARE = 0.04  # of the shorter side: the frame about a picture, which holds air
 
 # --- worker processes ---------------------------------------------------------------------------------------------
 

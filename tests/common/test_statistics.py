@@ -6,12 +6,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from common import statistics
 from common.metrics.classification import accuracy_score, auroc_score, f1_score, recall_score
 from common.statistics import (
+    Draws,
+    bootstrap,
     cluster_bootstrap,
+    interval_of,
     mean_interval,
     mean_over_runs,
     paired_cluster_bootstrap,
@@ -82,7 +85,9 @@ def test_95_percent_intervals_cover_the_truth_and_slice_intervals_do_not() -> No
         score = rng.normal(0, 1, 50)[row] + rng.normal(0, 0.5, 300)
         zeros = np.zeros(300, int)
         cluster = cluster_bootstrap(weighted_mean, zeros, score, row, replicates=300, seed=trial)
-        slices = cluster_bootstrap(weighted_mean, zeros, score, np.arange(300), replicates=300, seed=trial)
+        slices = cluster_bootstrap(
+            weighted_mean, zeros, score, np.arange(300), replicates=300, seed=trial, method="percentile"
+        )
         by_patient += cluster.ci_low <= 0 <= cluster.ci_high
         by_slice += slices.ci_low <= 0 <= slices.ci_high
     assert 0.90 <= by_patient / trials <= 0.99  # 95 % less 3 binomial standard errors of 1.5 %
@@ -114,7 +119,7 @@ def test_interval_depends_on_names_not_on_rows_or_blocks(monkeypatch: pytest.Mon
         cluster_bootstrap(auroc_score, truth[order], score[order], names[order], replicates=90).ci_low
         == first.ci_low
     )
-    monkeypatch.setattr(statistics, "BLOCK_ELEMENTS", 7 * len(names))
+    monkeypatch.setattr(bootstrap, "BLOCK_ELEMENTS", 7 * len(names))
     assert cluster_bootstrap(auroc_score, truth, score, names, replicates=90).ci_low == first.ci_low
     assert cluster_bootstrap(auroc_score, truth, score, names, replicates=90, seed=1).ci_low != first.ci_low
 
@@ -185,7 +190,74 @@ def test_mean_over_runs_judges_each_run_by_its_own_metric() -> None:
         metric(truth, score)
 
 
-# --- refused --------------------------------------------------------------------------------------------------
+def test_a_difference_has_a_p_value_and_a_score_has_none() -> None:
+    names, truth, score = clustered(12, patients=60)
+    noise = np.random.default_rng(12).normal(0, 0.4, len(score))
+    equal = paired_cluster_bootstrap(auroc_score, truth, score + noise, score - noise, names, replicates=400)
+    worse = paired_cluster_bootstrap(auroc_score, truth, score, -score, names, replicates=400)
+    assert equal.p_value > 0.05
+    assert 0 < worse.p_value < 0.05  # never 0: another draw might have fallen on the other side
+    assert paired_cluster_bootstrap(auroc_score, truth, score, score, names, replicates=400).p_value == 1.0
+
+
+# --- intervals of draws ---------------------------------------------------------------------------------------
+
+
+def drawn(values: np.ndarray, observed: float, left_out: np.ndarray | None = None) -> Draws:
+    return Draws(np.array(observed), np.zeros(30) if left_out is None else left_out, values)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_p_is_below_alpha_exactly_where_the_interval_leaves_out_zero(method: str) -> None:
+    rng = np.random.default_rng(3)
+    jackknife = rng.gamma(2, 0.1, 30)  # skewed: an acceleration of some -0.05
+    agree = 0
+    for shift in np.linspace(-3, 3, 200):
+        values = rng.gamma(4, 0.5, 2000) - 2 + shift
+        found = interval_of(drawn(values, shift, jackknife), method=method, test=True)
+        agree += (found.p_value < 0.05) == (found.ci_low > 0 or found.ci_high < 0)
+    assert agree >= 199  # but for a replicate that lies on the border
+
+
+def test_few_patients_widen_the_levels_by_hesterbergs_rule() -> None:
+    """Normal replicates of 9 patients: t of 8 degrees of freedom, sqrt(9 / 8) wider; with 2000 patients 1.96."""
+    values = stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000)
+    few = interval_of(Draws(np.array(0.0), np.zeros(9), values))
+    many = interval_of(Draws(np.array(0.0), np.zeros(2000), values))
+    assert few.ci_high == pytest.approx(stats.t.ppf(0.975, 8) * np.sqrt(9 / 8), rel=1e-3)
+    assert -few.ci_low == pytest.approx(few.ci_high)
+    assert many.ci_high == pytest.approx(1.96, rel=2e-3)
+    assert interval_of(Draws(np.array(0.0), np.zeros(9), values + 2), test=True).p_value == pytest.approx(
+        2 * stats.t.sf(2 / np.sqrt(9 / 8), 8), rel=1e-3
+    )
+
+
+def test_bca_is_scipys() -> None:
+    """The mean of skewed numbers, of 100 patients: the widening is 2 % of half the width, and SciPy's BCa has none."""
+    values = np.random.default_rng(8).lognormal(0, 1, 100)
+    arguments = (weighted_mean, np.zeros(100), values, np.arange(100), 8000)
+    ours, plain = cluster_bootstrap(*arguments), cluster_bootstrap(*arguments, method="percentile")
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=8000, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.ci_low == pytest.approx(theirs.low, abs=0.04 * width)
+    assert ours.ci_high == pytest.approx(theirs.high, abs=0.04 * width)
+    assert plain.ci_low < theirs.low - 0.05 * width  # the percentile interval does not follow the skew
+
+
+def test_bca_without_bias_and_skew_is_the_percentile_interval() -> None:
+    values = np.linspace(-1, 1, 2001)
+    plain = interval_of(drawn(values, 0.0, np.linspace(-1, 1, 30)), method="percentile")
+    assert interval_of(drawn(values, 0.0, np.linspace(-1, 1, 30)), method="bca") == plain
+    assert interval_of(drawn(np.ones(50), 1.0), method="bca", test=True).ci_low == 1.0
+    unjudged = interval_of(drawn(values, 0.0, np.array([0.0] * 29 + [np.nan])), method="bca")
+    assert np.isnan(unjudged.ci_low)
+    with pytest.raises(ValueError, match="method"):
+        interval_of(drawn(values, 0.0), method="basic")  # type: ignore[arg-type]
+
+
+# --- seeds ----------------------------------------------------------------------------------------------------
 
 
 def test_t_interval_by_hand() -> None:
@@ -210,6 +282,9 @@ def test_too_few_values_have_a_mean_and_no_interval() -> None:
     assert np.isnan(mean_interval([1, 2, np.nan]).ci_low)
     with pytest.raises(ValueError, match=r"confidence \(=95\)"):
         mean_interval([1, 2, 3], confidence=95)
+
+
+# --- refused -------------------------------------------------------------------------------------------------
 
 
 def test_bad_arguments_are_named() -> None:
