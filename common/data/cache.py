@@ -266,7 +266,7 @@ def _write_cache(
             ids.append(sample_id if decoded else "")
             _put(images, decoded.image if decoded else None, size**2, digest)
             if isinstance(result, ImageError):
-                unreadable.append(_describe(sample_id, path, mask, result))
+                unreadable.append(describe_fault(sample_id, path, mask, result))
             elif mm:
                 grid_mm[sample_id] = float(mm) * result.longest_px / size
             if mask:
@@ -274,7 +274,7 @@ def _write_cache(
                 mask_ids.append(sample_id if lesion is not None else "")
                 _put(lesions, lesion, _mask_bytes(size), masks_digest)
             if mask and decoded and decoded.mask_fault:
-                unreadable_masks.append(_describe(sample_id, path, mask, decoded.mask_fault))
+                unreadable_masks.append(describe_fault(sample_id, path, mask, decoded.mask_fault))
             elif mask and decoded and decoded.mask is None:
                 empty_masks.append(sample_id)
             if decoded:  # after the mask, which kind: unknown and empty ones have no bytes of their own
@@ -327,7 +327,7 @@ def _put(stream: BinaryIO, row: NDArray[np.uint8] | None, row_bytes: int, digest
         digest.update(row.data)
 
 
-def _describe(sample_id: str, path: str, mask: str, fault: ImageError) -> Unreadable:
+def describe_fault(sample_id: str, path: str, mask: str, fault: ImageError) -> Unreadable:
     """The record of a file that was left out, without the folder it lies in."""
     shown = str(PurePosixPath(sample_id).parent / Path(fault.path).name)
     text = f"{fault.fault}; {fault.remedy}"

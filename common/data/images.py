@@ -52,6 +52,10 @@ class ImageError(StudyError):
         return f"{self.path} {self.fault}; {self.remedy}"
 
 
+class ColouredError(ImageError):
+    """A picture with painted or coloured parts, which is no plain CT slice: it may show the answer."""
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +82,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             fault = (
                 f"is no grey CT slice: {coloured} of its pixels are coloured (painted lesion or photograph)"
             )
-            raise ImageError(path, fault, "give the plain slice instead")
+            raise ColouredError(path, fault, "give the plain slice instead")
         return np.array(Image.fromarray(values).convert("L"))
 
 

@@ -92,7 +92,7 @@ def shared_across(
 def copies(prints: Fingerprints, source: NDArray[np.object_]) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, of pictures of different sources that are copies of one slice."""
     pairs = []
-    for start, frame, head in _similarities(prints):
+    for start, frame, head in similarities(prints):
         found = np.maximum(frame, head) > config.COPY_SIMILARITY
         found &= source[start : start + len(frame), None] != source[None]
         pairs += [(start + int(i), int(j)) for i, j in np.argwhere(found) if start + i < j]
@@ -144,7 +144,7 @@ def cut_head(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture[top : top + height, left : left + width]
 
 
-def _similarities(prints: Fingerprints) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+def similarities(prints: Fingerprints) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """(first row, correlations of the frames, of the heads), each (up to BLOCK, n), block by block."""
     scale = np.float32(1 / LENGTH**2)
     for start in range(0, len(prints.frame), BLOCK):
@@ -161,7 +161,7 @@ def _neighbours(prints: Fingerprints) -> coo_array:
     count = len(prints.frame)
     linked: list[tuple[int, int]] = []
     near: set[tuple[int, int]] = set()
-    for start, frame, head in _similarities(prints):
+    for start, frame, head in similarities(prints):
         here = np.arange(len(frame))
         frame[here, start + here] = head[here, start + here] = 0  # itself
         found = np.maximum(frame, head) > config.COPY_SIMILARITY
