@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from children import require, run_suite
 from model_cases import FULL_SIZE, SPECS
 
 from common.config import FRAMEWORKS, UnetSpec
-from common.engines import missing_packages, module_of, worker_environment
+from common.engines import missing_packages
 from common.errors import StudyError
 
-HERE = Path(__file__).resolve().parent
-TIMEOUT_SECONDS = 600
 PROCESSES = 2  # at a time, one thread each
+# Keras's full-size models stand beside those of keras.applications, on the backend that builds them fastest
+FULL_SIZE_BACKEND = "keras-torch"
 # XLA compiles each operation anew; what is left out is logic that every backend shares
-LEFT_OUT = {"keras-jax": ["-k", "not frozen"]}
+LEFT_OUT = {"torch": "", "keras-jax": "full_size or frozen"}
 # Of the largest logit or statistic: some hundred roundings in float64, two orders of summation in float32
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 Outputs = Callable[[str], Path]
 
 
-def run_suite(framework: str, folder: Path) -> str:
+def answer(framework: str, folder: Path) -> str:
     """Runs the framework's suite, which leaves its answers in the folder; what went wrong, or nothing."""
-    environment = worker_environment(framework, "cpu", "float64", threads=1)
-    environment |= {"STUDY_IMPLEMENTATION": module_of(framework), "STUDY_OUTPUTS": str(folder)}
-    files = ["models_suite.py"] + ["applications_suite.py"] * (framework == "keras-tensorflow")
-    options = ["-q", "-p", "no:cacheprovider", "--tb=short", *LEFT_OUT.get(framework, [])]
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *(str(HERE / file) for file in files)],
-        cwd=HERE.parents[1],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_SECONDS,
-    )
-    passed = answer.returncode == 0 and re.search(r"^\d+ passed", answer.stdout, re.MULTILINE)
-    return "" if passed else f"the suite fails for {framework}:\n{answer.stdout}"
+    files = ["models_suite.py"] + ["applications_suite.py"] * (framework == FULL_SIZE_BACKEND)
+    left_out = LEFT_OUT.get(framework, "full_size")
+    return run_suite(framework, *files, left_out=left_out, STUDY_OUTPUTS=str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +38,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
     """Framework -> the folder of what it answered; its suite must have passed."""
     folders = {name: tmp_path_factory.mktemp(name) for name in FRAMEWORKS if not missing_packages(name)}
     with ThreadPoolExecutor(PROCESSES) as pool:
-        faults = {name: pool.submit(run_suite, name, folder) for name, folder in folders.items()}
+        faults = {name: pool.submit(answer, name, folder) for name, folder in folders.items()}
 
         def folder_of(framework: str) -> Path:
-            if framework not in folders:
-                pytest.skip(f"{framework} needs {' and '.join(missing_packages(framework))}")
+            require(framework)
             if fault := faults[framework].result():
                 pytest.fail(fault, pytrace=False)
             return folders[framework]
@@ -99,11 +83,11 @@ def test_checkpoints_are_the_same_file(outputs: Outputs, name: str, framework: s
         assert path.read_bytes() == (outputs("torch") / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize(("name", "precision"), FULL_SIZE)
-def test_full_size_models_answer_alike(outputs: Outputs, name: str, precision: str) -> None:
-    file = f"full-{name}-{precision}.npz"
-    with np.load(outputs("torch") / file) as one, np.load(outputs("keras-tensorflow") / file) as other:
-        assert_close(other["logits"], one["logits"], precision, name)
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_models_answer_alike(outputs: Outputs, name: str) -> None:
+    file = f"full-{name}.npz"
+    with np.load(outputs("torch") / file) as one, np.load(outputs(FULL_SIZE_BACKEND) / file) as other:
+        assert_close(other["logits"], one["logits"], "float64", name)
 
 
 def test_a_unet_refuses_a_size_that_cannot_be_halved() -> None:

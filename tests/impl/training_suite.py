@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 PERCEPTRON = CnnSpec(image_size=4, features=(), hidden=9, dropout=0.0)
 DROPPING = dataclasses.replace(SPEC, dropout=0.5)
-DENSENET = DenseNetSpec(image_size=32, stem_features=4, blocks=(2, 1), growth=4, bottleneck=2, outputs=3)
+DENSENET = DenseNetSpec(image_size=32, stem_features=4, blocks=(1, 1), growth=4, bottleneck=2, outputs=3)
 CONVNEXT = ConvNextSpec(image_size=32, depths=(1, 1), features=(4, 6), stochastic_depth=0.0, outputs=3)
 UNET = UnetSpec(image_size=8, features=(3, 5))
 SMOOTH = 0.7  # of the soft Dice
@@ -163,9 +163,7 @@ def moved(array: np.ndarray, place: int, step: float) -> np.ndarray:
 # --- optimizer ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("weight_decay", "fraction", "outputs"), [(0.0, 1.0, 1), (0.3, 1.0, 1), (0.4, 0.1, 3)]
-)
+@pytest.mark.parametrize(("weight_decay", "fraction", "outputs"), [(0.3, 1.0, 1), (0.4, 0.1, 3)])
 def test_training_is_adamw_by_numpy(weight_decay: float, fraction: float, outputs: int) -> None:
     """Loss of each step and every weight, over changing rates; a large epsilon makes its place matter."""
     spec = dataclasses.replace(PERCEPTRON, outputs=outputs)
@@ -242,7 +240,7 @@ def features_of(
 
 @pytest.mark.parametrize(
     "spec",
-    [SPEC, DENSENET, dataclasses.replace(CONVNEXT, stochastic_depth=0.5)],
+    [DENSENET, dataclasses.replace(CONVNEXT, stochastic_depth=0.5)],
     ids=lambda spec: spec.name,
 )
 def test_the_head_learns_alone_and_then_all_learn(spec: ModelSpec) -> None:
@@ -298,14 +296,17 @@ def test_a_head_that_learns_alone_drops_too() -> None:
     assert len(set(impl.train_epoch(trainer, [(batch, 0.0)] * 3))) == 3
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_equal_seeds_give_equal_bits_and_others_do_not(precision: str) -> None:
+def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
+    """In the precision of a study."""
+    spec = dataclasses.replace(DROPPING, image_size=8, features=(4,))
+
     def train(seed: int) -> tuple[bytes, ...]:
-        configure(precision, seed)
-        model, _ = started(DROPPING)
-        pairs = [(batch, 0.01) for batch in make_batches(3, DROPPING)]
+        configure("float32", seed)
+        model, _ = started(spec)
+        pairs = [(batch, 0.01) for batch in make_batches(3, spec)]
         found = impl.train_epoch(impl.create_trainer(model, RECIPE), pairs)
         return (found.tobytes(), *(array.tobytes() for array in impl.read_weights(model).values()))
 
-    assert train(1) == train(1)
-    assert train(1) != train(2)
+    once = train(1)
+    assert train(1) == once
+    assert train(2) != once

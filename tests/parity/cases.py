@@ -6,7 +6,7 @@ import dataclasses
 
 from common.config import CnnSpec, ConvNextSpec, DenseNetSpec, ModelSpec, Recipe, Study, UnetSpec
 
-STEPS = 20  # of which a backbone's head learns alone in the first 4
+STEPS = 10  # of which a backbone's head learns alone in the first 2
 PATIENTS = 12  # of the phantom
 
 RECIPE = Recipe(epochs=1, batch_size=8, gradient_clip_norm=0.5)
@@ -30,11 +30,11 @@ MASKS = dataclasses.replace(
 CASES: dict[str, tuple[ModelSpec, Recipe]] = {
     "binary/cnn": (CnnSpec(image_size=32, features=(8, 16), hidden=24), RECIPE),
     "subtype/densenet121": (
-        DenseNetSpec(image_size=32, stem_features=8, blocks=(2, 2), growth=4, bottleneck=2, outputs=3),
+        DenseNetSpec(image_size=32, stem_features=8, blocks=(2, 1), growth=4, bottleneck=2, outputs=3),
         TRANSFER,
     ),
     "subtype/convnext_tiny": (
-        ConvNextSpec(image_size=32, depths=(1, 2), features=(6, 8), stochastic_depth=0.3, outputs=3),
+        ConvNextSpec(image_size=32, depths=(1, 1), features=(6, 8), stochastic_depth=0.3, outputs=3),
         TRANSFER,
     ),
     "segmentation/unet": (UnetSpec(image_size=32, features=(4, 6)), MASKS),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,8 @@ FRAMEWORKS = ("torch", "keras-tensorflow")
 TOLERANCES = config.PARITY_TOLERANCES["float64"]
 TIMEOUT_SECONDS = 600
 SHORT = 1  # step, in float32
-HEAD_STEPS = 4
+IN_FLOAT32 = ("cnn", "unet")  # in it `tests/impl` compares what all the models answer
+HEAD_STEPS = 2
 NOWHERE = (0, "", "", "")
 
 
@@ -71,7 +71,7 @@ LEFT_ALONE = (
     Planted("norm_epsilon", "unet", 1, "outputs", "encoder.0.norm1"),
     Planted("norm_decay", "unet", 1, "statistics", "encoder.0.norm1", "running_mean"),
     Planted("norm_variance", "unet", 1, "statistics", "encoder.0.norm1", "running_var"),
-    Planted("stochastic_depth", "convnext_tiny", 5, "outputs", "stages.1.blocks.0"),
+    Planted("stochastic_depth", "convnext_tiny", HEAD_STEPS + 1, "outputs", "stages.1.blocks.0"),
     Planted("class_weights", "convnext_tiny", 1, "loss", ""),
     Planted("sample_weights", "cnn", 1, "loss", ""),
     Planted("weight_decay", "cnn", 1, "weights", "convolutions.0", "weight"),
@@ -124,7 +124,7 @@ class World:
         plans: dict[str, list[dict[str, Any]]] = {}
         for framework in FRAMEWORKS:
             clean = [self._entry(model, framework) for model in MODELS]
-            short = [self._entry(model, framework, precision="float32") for model in MODELS]
+            short = [self._entry(model, framework, precision="float32") for model in IN_FLOAT32]
             plans[framework] = clean + short
         for name, model in {**{one.name: one.model for one in LEFT_ALONE}, **HARMLESS}.items():
             framework = self.left_to(name, model)
@@ -245,7 +245,7 @@ def test_training_went_somewhere(world: World, model: str) -> None:
     assert max(norms) > CASES[f"{TASKS[model]}/{model}"][1].gradient_clip_norm
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", IN_FLOAT32)
 def test_the_first_step_is_equal_in_float32(world: World, model: str) -> None:
     findings = compare_traces(*(world.trace(model, framework, "float32") for framework in FRAMEWORKS))
     tolerances = config.PARITY_TOLERANCES["float32"]
@@ -283,13 +283,14 @@ def test_a_fault_is_found(world: World, one: Planted) -> None:
 
 
 def test_the_words_of_a_fault_say_where_to_look(world: World) -> None:
-    said: Mapping[str, str] = {
-        one.name: divergence.words
-        for one in BROKEN
-        if (divergence := first_divergence(world.findings(one), TOLERANCES))
-    }
-    assert "while those of stem.0 agree" in said["layer_norm_epsilon"]
-    assert "look at order" not in said["other_resizing"]
-    assert "look at resizing" in said["other_resizing"]
-    assert "while that of hidden, nearer the loss, agrees" in said["halved_gradient"]
-    assert "look at the optimizer" in said["rate_of_the_step_before"]
+    broken = {one.name: one for one in BROKEN}
+
+    def said(name: str) -> str:
+        divergence = first_divergence(world.findings(broken[name]), TOLERANCES)
+        return divergence.words if divergence else ""
+
+    assert "while those of stem.0 agree" in said("layer_norm_epsilon")
+    assert "look at order" not in said("other_resizing")
+    assert "look at resizing" in said("other_resizing")
+    assert "while that of hidden, nearer the loss, agrees" in said("halved_gradient")
+    assert "look at the optimizer" in said("rate_of_the_step_before")
