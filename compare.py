@@ -3,8 +3,11 @@
     python compare.py [study] [--data DIR ...] [--profile quick|standard|full] [--seeds N] [--out results/NAME]
     python compare.py parity            proof, step by step, that all frameworks compute one algorithm
     python compare.py ladder            which default explains how much of the gap between two frameworks
+    python compare.py leak              how much more a split by slice would have claimed than one by patient
+    python compare.py audit             what would make a comparison on the data invalid
     python compare.py defaults          what each framework does when nothing is said, and where they differ
     python compare.py report DIR        write the report of a study again, from its files
+    python compare.py report A B        set two studies side by side
     python compare.py doctor            what this machine has, and what is missing
 
 Research only, not a medical device.
@@ -21,13 +24,17 @@ from pathlib import Path
 from rich.console import Console
 
 from common import atlas, config, measure
+from common.audit import audit_folders
 from common.config import DEVICES, FRAMEWORKS, MODELS, NOTICE, PRECISIONS, PROFILES
 from common.engines import INSTALL, check_framework, missing_packages, probe_framework
 from common.errors import StudyError
 from common.ladder import climb_ladder, ladder_study
+from common.leak import measure_leak
+from common.leak_options import add_leak_options, leak_study_of
 from common.mutations import plant
 from common.options import (
     Parser,
+    add_accept_option,
     add_study_options,
     check_source,
     directory_of,
@@ -43,7 +50,7 @@ DEFAULT_FRAMEWORKS = ("torch", "keras-tensorflow")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 where a run failed, 2 for a fault the user can mend."""
+    """Run one command; returns the exit code: 0, 1 where a run failed or data are refused, 2 for a fault to mend."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "study")  # the main job needs no word
@@ -68,15 +75,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_ladder_options(ladder)
     ladder.set_defaults(command=_ladder)
+    audit = commands.add_parser(
+        "audit",
+        help="look for what would make a comparison on the data invalid; exit code 1 if anything does",
+    )
+    _add_audit_options(audit)
+    audit.set_defaults(command=_audit)
+    leak = commands.add_parser(
+        "leak", help="how much more a split by slice would have claimed than a split by patient"
+    )
+    add_leak_options(leak)
+    leak.set_defaults(command=_leak)
     defaults = commands.add_parser("defaults", help="what each framework does when nothing is said")
     _add_defaults_options(defaults)
     defaults.set_defaults(command=_defaults)
-    report = commands.add_parser("report", help="write a study's report again")
-    report.add_argument("directory", type=Path, metavar="DIR")
+    report = commands.add_parser(
+        "report", help="write a study's report again, or set two studies side by side"
+    )
+    _add_report_options(report)
     report.set_defaults(command=_report)
     doctor = commands.add_parser("doctor", help="check this machine")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_audit_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", nargs="+", action="extend", default=[], metavar="DIR", help="default: the drawn phantom")
+    add("--patients", type=positive_integer, metavar="N", help="of the drawn phantom")
+    add_accept_option(parser)
+    add("--out", type=Path, metavar="DIR", default=Path("results", "audit"), help="default: %(default)s")
+
+
+def _audit(arguments: argparse.Namespace, console: Console) -> int:
+    check_source(arguments.data, arguments.patients)
+    accepted = dict.fromkeys(arguments.accept)
+    valid = audit_folders(arguments.data, arguments.patients or 0, accepted, arguments.out, console)
+    return 0 if valid else 1
 
 
 def _add_parity_options(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +232,13 @@ def _ladder(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
+def _leak(arguments: argparse.Namespace, console: Console) -> int:
+    failed = measure_leak(leak_study_of(arguments), arguments.out, console)
+    if (arguments.out / "study.json").exists():
+        report_study(arguments.out, console)
+    return 1 if failed else 0
+
+
 def _add_defaults_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -233,9 +275,38 @@ def _study(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directories", type=Path, nargs="+", metavar="DIR", help="one study, or two")
+    add("--out", type=Path, metavar="DIR", help="of two studies (default: results/A-beside-B)")
+    add(
+        "--no-pictures",
+        action="store_true",
+        help="of one study: without slices, for data that may not be shown",
+    )
+
+
 def _report(arguments: argparse.Namespace, console: Console) -> int:
-    report_study(arguments.directory, console)
+    directories = arguments.directories
+    if len(directories) > 2:
+        raise StudyError(f"report takes one study or two, not {len(directories)}; give two at a time")
+    if len(directories) == 2:
+        a, b = directories
+        _report_two(a, b, arguments.out, console)
+        return 0
+    if arguments.out:
+        raise StudyError(
+            f"--out {arguments.out} is for two studies; the report of one is written into its own folder"
+        )
+    report_study(directories[0], console, pictures=not arguments.no_pictures)
     return 0
+
+
+def _report_two(a: Path, b: Path, out: Path | None, console: Console) -> None:
+    from common.report.side_by_side import default_out, write_side_by_side  # here: it loads Matplotlib
+
+    path = write_side_by_side(a, b, out or default_out(a, b))
+    console.print(f"report: {path}. {NOTICE}", markup=False)
 
 
 def _doctor(arguments: argparse.Namespace, console: Console) -> int:

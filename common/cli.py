@@ -23,6 +23,7 @@ from common.evaluation import all_of, evaluate_part, held_out_part
 from common.framework import Framework, Settings
 from common.inference import load_model
 from common.ladder_workers import climb_list
+from common.leak_runs import carry_out_training
 from common.options import (
     Parser,
     add_study_options,
@@ -142,6 +143,12 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     ladder.add_argument("--cores")
     ladder.set_defaults(command=_climb)
 
+    leak = commands.add_parser("leak")  # a worker of `compare.py leak`
+    leak.add_argument("study", type=Path)
+    leak.add_argument("training", help="TASK/MODEL/FRAMEWORK/ARM/seedS")
+    leak.add_argument("--cores")
+    leak.set_defaults(command=_leak)
+
     trace = commands.add_parser("trace")  # a worker of `compare.py parity`
     trace.add_argument("plan", type=Path)
     trace.set_defaults(command=_trace)
@@ -149,7 +156,7 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     for command in (evaluate, predict, info):
         command.add_argument("--device", choices=config.DEVICES, default="auto", help="default: %(default)s")
         command.set_defaults(precision="float32")
-    for command in (evaluate, predict, info, run, ladder):
+    for command in (evaluate, predict, info, run, ladder, leak):
         command.add_argument(
             "--threads", type=positive_integer, default=measure.usable_cores(), help="default: all cores"
         )
@@ -253,6 +260,12 @@ def _climb(framework: Framework, arguments: argparse.Namespace, console: Console
     del console
     study, path, threads = arguments.study, arguments.list, arguments.threads
     return _work(arguments.cores, lambda: climb_list(framework, study, path, threads, _emit))
+
+
+def _leak(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
+    del console
+    study, training, threads = arguments.study, arguments.training, arguments.threads
+    return _work(arguments.cores, lambda: carry_out_training(framework, study, training, threads, _emit))
 
 
 def _trace(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:

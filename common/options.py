@@ -110,6 +110,7 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="S",
         help="another split of the patients (default: %(default)s)",
     )
+    add_accept_option(parser)
     add("--epochs", type=positive_integer, metavar="N", help="instead of the profile's")
     add("--batch-size", type=positive_integer, metavar="N", help="instead of the recipe's")
     add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
@@ -135,6 +136,21 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
     )
 
 
+def add_accept_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--accept`: which findings of the audit do not stop the command."""
+    names = config.AUDIT_REFUSALS
+    parser.add_argument(
+        "--accept",
+        nargs="+",
+        action="extend",
+        choices=names,
+        default=[],
+        metavar="NAME",
+        help="go on in spite of a finding of the audit that makes a comparison invalid, which the report then says at "
+        f"its top; of {', '.join(names)}",
+    )
+
+
 def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
     """The study that the options ask for, every default resolved."""
     profile = PROFILES[arguments.profile]
@@ -157,6 +173,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         seeds=(seeds := arguments.seeds or profile.seeds),
         repeats=min(seeds, profile.repeats if arguments.repeats is None else arguments.repeats),
         folds=arguments.folds or profile.folds,
+        accepted=_unique(arguments.accept),
         split_seed=arguments.split_seed,
         device=arguments.device,
         precision=arguments.precision,

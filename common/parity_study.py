@@ -87,6 +87,7 @@ def prepare(asked: Asked, directory: Path, console: Console) -> StudyRecord:
         seeds=1,
         device=asked.device,
         precision=asked.precision,
+        accepted=config.AUDIT_REFUSALS,  # steps are compared, not scores: no fault of the data makes that invalid
         specs={key: spec for key, (spec, _) in trainings.items()},
         recipes={key: recipe for key, (_, recipe) in trainings.items()},
     )

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from common import config, measure
 from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Run, Study
-from common.data.audit import describe_audit, describe_data
+from common.data.audit import Judged, audit_data, describe_audit, earlier_audit
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
+from common.data.findings import refuse
 from common.data.layouts import open_dataset
 from common.data.phantom import draw, phantom_samples
 from common.data.samples import OVERLAY, samples_digest
@@ -68,7 +69,8 @@ def prepare_study(
 
     A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
     and refused otherwise (StudyError): finished runs must stay comparable with new ones. The device "auto" is resolved
-    here, once for all runs.
+    here, once for all runs. Data that the audit refuses, unless by a finding in `study.accepted`, are a StudyError;
+    what was found is written then, `study.json` is not.
     """
     for framework in study.frameworks:
         check_framework(framework)
@@ -106,8 +108,18 @@ def prepare_study(
         pretrained = {model: one for model, one in pretrained.items() if model in grid.models}
         write_csv(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
         write_csv(directory / "data" / "split.csv", split)
-        audit = describe_data(samples, readable, list(caches.values()), skipped + unserved + unsplit)
+        judged = Judged(
+            samples, readable, list(caches.values()), table, grid.tasks, skipped + unserved + unsplit
+        )
+        audit = audit_data(
+            judged,
+            grid.accepted,
+            earlier=earlier_audit(directory / "data" / "audit.json"),
+            drawn=caches[max(caches)],
+            on_progress=on_progress,
+        )
         write_json(directory / "data" / "audit.json", audit)
+        refuse(audit["findings"], grid.accepted, str(directory / "data" / "audit.json"))
         document = {
             "format": FORMAT,
             "notice": NOTICE,
@@ -223,6 +235,8 @@ def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord
         for line in describe_audit(record.audit()):
             console.print(line, markup=False)
         waiting = missing_runs(study, directory)
+        for line in what_to_expect(study, record) if waiting else ():
+            console.print(line, markup=False)
         finished = len(study.runs()) - len(waiting)
         if finished:
             console.print(
@@ -232,6 +246,13 @@ def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord
             run_study(study, directory, progress.tell)
         tried = [read_run(directory, run) for run in waiting]
     return [record for record in tried if record is not None and not record.complete]
+
+
+def what_to_expect(study: Study, record: StudyRecord) -> list[str]:
+    """What the asked-for seeds can show, line by line."""
+    from common.planning import planned  # here: workers import this module, not the statistics
+
+    return planned(study, record)
 
 
 @contextlib.contextmanager
@@ -258,14 +279,14 @@ def hold(directory: Path) -> Iterator[None]:
         yield
 
 
-def report_study(directory: Path, console: Console) -> None:
-    """Write the report from the study's files and show its summary on the console."""
+def report_study(directory: Path, console: Console, pictures: bool = True) -> None:
+    """Write the report from the study's files and show its summary on the console; without `pictures`, no slices."""
     from common.report import (  # here: workers import this module, not Matplotlib
         terminal_summary,
         write_report,
     )
 
-    path = write_report(directory, _slice_reader(read_study(directory)))
+    path = write_report(directory, _slice_reader(read_study(directory)) if pictures else None)
     console.print(terminal_summary(directory))
     console.print(f"report: {path}", markup=False, soft_wrap=True)
 

@@ -15,9 +15,11 @@ from common.report.context import model_title
 from common.report.gated import CASCADE_DIRECTION, CASCADE_TITLE, Cascade, read_cascades, table_of
 from common.report.mask_evidence import TASK
 from common.report.mask_levels import MaskLevel
-from common.report.mask_views import level_view, metric_view
+from common.report.mask_views import level_view
 from common.report.plotting import MARKERS, PAPER, Picture, colour, finish, new_figure, style
+from common.report.score_views import metric_row
 from common.report.scores import Score
+from common.report.summary import CASCADE
 from common.report.terms import MODEL_TITLE, TASK_TITLE
 from common.report.wording import listed, percent, plain, plural, signed
 from common.results import StudyRecord
@@ -88,7 +90,7 @@ def view(one: Cascade, study: Study, directory: Path) -> CascadeView:
     spec = study.specs.get(f"{one.gate_task}/{one.gate_model}")
     gate = f"{model_title(one.gate_model, spec)}, {TASK_TITLE[one.gate_task].lower()}"
     levels = tuple(
-        level_view(level, one.scores, CASCADE_TITLE, CASCADE_DIRECTION, HEADINGS[level.name],
+        level_view(prefix_of(one), level, one.scores, CASCADE_TITLE, CASCADE_DIRECTION, HEADINGS[level.name],
                    about(level))
         for level in one.levels
     )  # fmt: skip
@@ -103,6 +105,11 @@ def view(one: Cascade, study: Study, directory: Path) -> CascadeView:
     )
 
 
+def prefix_of(one: Cascade) -> str:
+    """With which the keys of its numbers in `summary.json` begin."""
+    return f"{one.lane}/{CASCADE}/{one.gate_model}-{one.model}"
+
+
 def about(level: MaskLevel) -> str:
     if level.name == "patient":
         return f"{plural(level.patients, 'test patient')}."
@@ -110,26 +117,25 @@ def about(level: MaskLevel) -> str:
 
 
 def overview(one: Cascade) -> dict[str, Any]:
-    """Dice behind the gate on lesion slices, as `mask_views.metric_view`, with the frameworks' names; empty without."""
+    """Dice behind the gate on lesion slices, as `score_views.metric_row` gives it; empty where there is none."""
     if not one.levels:
         return {}
     metric, level = "gated_dice_score", one.levels[0]
-    row = metric_view(
-        level,
-        one.scores,
+    row = metric_row(
+        prefix_of(one),
+        level.name,
         metric,
+        one.scores,
         f"{CASCADE_TITLE[metric]}, {HEADINGS[level.name].lower()}",
         CASCADE_DIRECTION[metric],
     )
-    names = [arm.framework for arm in level.arms]
-    cells = [{"framework": name, **cell} for name, cell in zip(names, row["cells"], strict=True)]
     losses = [f"{s.framework} {plain(s.mean)}" for s in one.scores.of(level.name, "gate_dice_loss")]
     return {
         "metric": row["title"],
         "words": row["words"],
         "arrow": row["arrow"],
         "finding": f"The gate costs {listed(losses)} of the Dice on slices with a lesion.",
-        "cells": cells,
+        "cells": row["cells"],
         "differences": row["differences"],
     }
 

@@ -125,6 +125,7 @@ def row_view(row: Row) -> dict[str, Any]:
         "failure": "" if row.passed else row.failure,
         "cells": [
             {
+                "key": f"lockstep/{row.model}/{row.framework}/{row.precision}/{name}",
                 "value": tiny(value),
                 "wrong": name in at_fault and not row.passed,
                 "digits": name == "loss_max_rel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,7 @@ def companion_numbers(companions: Companions) -> dict[str, Any]:
                 document[f"{prefix}/{quantity}"] = {
                     "value": finite(row[quantity]),
                     "tolerance": finite(row[f"{stage}_tolerance"]),
+                    "floor": finite(row.get(f"floor_{quantity}", math.nan)),
                 }
     if companions.ladder is not None:
         for row in companions.ladder.rungs.to_dict("records"):

@@ -14,20 +14,17 @@ from numpy.typing import NDArray
 from common.report.evidence import Arm, Comparison, Level
 from common.report.plotting import Picture, colour, finish, new_figure
 from common.report.terms import level_words
-from common.report.wording import MINUS, lower_first, percent, plural
+from common.report.wording import MINUS, lower_first, percent, plural, signed
 
 CELL_INCHES = {2: 1.1, 3: 1.0}  # by the number of classes
 
 
 def confusion_figures(comparison: Comparison, level: Level, directory: Path) -> list[Picture]:
-    """A matrix of each framework; with several classes also the differences, which two cells no longer tell."""
-    pictures = [confusion(comparison, level, arm, directory) for arm in level.arms]
-    if len(comparison.classes) > 2:
-        pictures += [
-            confusion_difference(comparison, level, arm, reference, directory)
-            for arm, reference in level.pairs
-        ]
-    return pictures
+    """A matrix of each framework, then the difference of each further one from the first."""
+    return [
+        *(confusion(comparison, level, arm, directory) for arm in level.arms),
+        *(confusion_difference(comparison, level, *pair, directory) for pair in level.pairs),
+    ]
 
 
 def mean_counts(level: Level, arm: Arm, classes: int) -> NDArray[np.float64]:
@@ -84,7 +81,9 @@ def confusion(comparison: Comparison, level: Level, arm: Arm, directory: Path) -
 def confusion_difference(
     comparison: Comparison, level: Level, arm: Arm, reference: Arm, directory: Path
 ) -> Picture:
-    """Difference of the mean counts and of the row shares, over the seeds that both have."""
+    """Difference of the row shares, and below it of the mean counts, over the seeds that both have. White is none; the
+    colours are the two frameworks'.
+    """
     classes = comparison.classes
     ours, theirs = (mean_counts(level, one, len(classes)) for one in (arm, reference))
     counts, shares = ours - theirs, row_shares(ours) - row_shares(theirs)
@@ -95,19 +94,21 @@ def confusion_difference(
             count, share = counts[true, predicted], shares[true, predicted]
             paint = colour(arm.framework if count > 0 else reference.framework)
             shade = min(0.5, 1.6 * abs(np.nan_to_num(share))) if count else 0.0
-            points = f"{100 * share:+.0f} pp".replace("-", MINUS) if share == share else "none"
-            cell(axes, true, predicted, paint, shade, signed_count(count), points)
+            points = f"{signed(100 * share, 0)} pp" if share == share else "none"
+            cell(axes, true, predicted, paint, shade, points, signed_count(count))
             rows.append({"comparison": f"{arm.framework}-vs-{reference.framework}", "true": classes[true],
                          "predicted": classes[predicted], "count": count, "row_share": share})  # fmt: skip
     words = "; ".join(
-        f"true {r['true']}, predicted {r['predicted']}: {signed_count(r['count'])}" for r in rows
+        f"true {r['true']}, predicted {r['predicted']}: {signed(100 * r['row_share'], 0)} percentage points"
+        for r in rows
     )
     where = lower_first(level_words(comparison.task, level.name)[0])
     return finish(
         figure, directory, f"{comparison.slug}-{level.name}-confusion-{arm.framework}-vs-{reference.framework}",
         f"Difference, {where}",
-        f"{arm.framework} minus {reference.framework} over {plural(len(arm.seeds), 'seed')}: counts, and percentage "
-        "points (pp) of a true class. A cell has the colour of the framework that fills it more often.",
+        f"{arm.framework} minus {reference.framework}, mean of {plural(len(arm.seeds), 'seed')}: percentage points "
+        f"(pp) of a true class; below, the number of {level_words(comparison.task, level.name)[1]}s. A cell has the "
+        "colour of the framework that decides so more often; white: both as often.",
         f"Difference of the confusion matrices of {arm.framework} and {reference.framework}. {words}.",
         pd.DataFrame(rows),
     )  # fmt: skip

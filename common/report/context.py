@@ -130,12 +130,11 @@ def limits(evidence: Evidence) -> list[str]:
     named = {metric_title(one.task, one.primary_metric).removesuffix(" (macro)"): None for one in comparisons}
     first = listed(list(named)) if comparisons else "the primary metric"
     lines = [
-        "A difference that is not visible here is not proof that the frameworks are equal: nothing is tested, and no "
-        "margin of equivalence was declared.",
-        "The intervals are over test patients only. The spread over seeds stands beside them and is no part of them; "
-        "other splits and other hospitals are in neither.",
-        f"Many metrics are shown, none corrected for being one of many: only {first} "
-        f"{'were' if len(named) > 1 else 'was'} named beforehand.",
+        f"Many metrics are shown, and only {first} {'were' if len(named) > 1 else 'was'} named beforehand and "
+        f"{'are' if len(named) > 1 else 'is'} judged. Every other number is descriptive: its interval is over test "
+        "patients only, and not corrected for being one of many.",
+        "“Undecided” is not “equal”. “Equivalent” holds within the margin, for other seeds and for patients like "
+        "these; other splits and other hospitals are in none of the intervals.",
         "Times are those of this machine with these process settings, and of runs that may have shared it.",
     ]
     patients = [level.patients for one in comparisons for level in one.levels[:1]]

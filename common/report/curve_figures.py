@@ -12,19 +12,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from common import config
 from common.metrics.classification import (
     auroc_score,
     average_precision_score,
     precision_recall_curve,
     roc_curve,
 )
+from common.report.bands import CurveOf, patient_band, precision_at, tpr_at
 from common.report.curves import Curve, mean_precision_recall, mean_roc
 from common.report.evidence import Arm, Comparison, Level
 from common.report.plotting import DASHES, INK, Picture, colour, finish, new_figure
 from common.report.terms import level_words
-from common.report.wording import lower_first
+from common.report.wording import lower_first, percent
 
+BAND_GRID = np.linspace(0, 1, 101)  # places of a band along the x axis
+BAND_ALPHA = 0.13
 PANEL_INCHES = 3.3  # side of one of several panels; the page sets up to three beside each other
+BAND_WORDS = (
+    f"Shaded: where the mean would lie with other test patients ({percent(config.CONFIDENCE)} at each place, patients "
+    "drawn with replacement). "
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Panel:
 
     name: str  # of the class; empty where it is the only panel
     y_true: NDArray[np.bool_]  # (N,)
+    patient: NDArray[np.str_]  # (N,)
     arms: tuple[tuple[Arm, NDArray[np.float64]], ...]  # with the scores of the class, (R, N)
 
     @property
@@ -47,7 +56,7 @@ def panels(comparison: Comparison, level: Level) -> Iterator[Panel]:
         y_true = level.y_true == index
         if 0 < y_true.sum() < len(y_true):
             arms = tuple((arm, arm.y_score[..., index] if several else arm.y_score) for arm in level.arms)
-            yield Panel(comparison.classes[index] if several else "", y_true, arms)
+            yield Panel(comparison.classes[index] if several else "", y_true, level.patient, arms)
 
 
 def precision_recall(comparison: Comparison, level: Level, directory: Path) -> list[Picture]:
@@ -74,12 +83,13 @@ def precision_recall_panel(comparison: Comparison, level: Level, panel: Panel, d
     means, rows = draw_curves(
         axes, panel, curve_of, mean_precision_recall, average_precision_score, ("recall", "precision"), "steps-pre"
     )  # fmt: skip
+    banded = draw_bands(axes, panel, BAND_GRID[1:], precision_at, ("recall", "precision"), rows)
     unit_square(axes, "Recall", "Precision", "Average precision")
     return finish(
         figure, directory, file_name(comparison, level, "precision_recall", panel),
         title("Precision and recall", comparison, level, panel),
-        f"Further up and right is better. {lines_words(level.arms)} is the average precision of the table. Dotted: "
-        f"{'chance' if panel.name else f'the share of positives ({prevalence:.2f}), which chance reaches'}.",
+        f"Further up and right is better. {lines_words(level.arms)} is the average precision of the table. {banded}"
+        f"Dotted: {'chance' if panel.name else f'the share of positives ({prevalence:.2f}), which chance reaches'}.",
         f"Precision-recall curves{of_class(panel)}; average precision: {listing(means)}; chance {prevalence:.2f}.",
         pd.DataFrame(rows),
     )  # fmt: skip
@@ -99,6 +109,7 @@ def roc_panel(comparison: Comparison, level: Level, panel: Panel, directory: Pat
 
     names = ("false_positive_rate", "true_positive_rate")
     means, rows = draw_curves(axes, panel, curve_of, mean_roc, auroc_score, names, "default")
+    banded = draw_bands(axes, panel, BAND_GRID, tpr_at, names, rows)
     long = not panel.name  # a narrow panel has no room for both words
     unit_square(
         axes,
@@ -108,7 +119,8 @@ def roc_panel(comparison: Comparison, level: Level, panel: Panel, directory: Pat
     )
     return finish(
         figure, directory, file_name(comparison, level, "roc", panel), title("ROC", comparison, level, panel),
-        f"Further up and left is better. {lines_words(level.arms)} is the AUROC of the table. Dotted: chance.",
+        f"Further up and left is better. {lines_words(level.arms)} is the AUROC of the table. {banded}Dotted: "
+        "chance.",
         f"ROC curves{of_class(panel)}; AUROC: {listing(means)}; chance 0.5.",
         pd.DataFrame(rows),
     )  # fmt: skip
@@ -139,6 +151,29 @@ def draw_curves(
             linestyle=DASHES.get(arm.framework, "-"), label=f"{arm.framework}  {means[arm.framework]:.3f}",
         )  # fmt: skip
     return means, rows
+
+
+def draw_bands(
+    axes: Axes,
+    panel: Panel,
+    grid: NDArray[np.float64],
+    height_at: Callable[[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]], CurveOf],
+    names: tuple[str, str],
+    rows: list[dict],
+) -> str:
+    """How far other patients could have moved the means; adds its points to `rows`, returns words for the caption."""
+    drawn = False
+    for arm, scores in panel.arms:
+        band = patient_band(panel.patient, [height_at(panel.y_true, score, grid) for score in scores])
+        if band is None or not np.isfinite(band.low).any():
+            continue
+        drawn = True
+        axes.fill_between(
+            grid, band.low, band.high, color=colour(arm.framework), alpha=BAND_ALPHA, linewidth=0
+        )
+        for label, limit in (("band_low", band.low), ("band_high", band.high)):
+            rows += curve_rows(arm.framework, label, names, (grid, limit))
+    return BAND_WORDS if drawn else ""
 
 
 def curve_rows(framework: str, label: str, names: tuple[str, str], curve: Curve) -> list[dict]:

@@ -8,7 +8,7 @@ set is judged by the runs of all folds, so there a seed's value is the mean over
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +111,11 @@ def ordered(frameworks: set[str]) -> list[str]:
     return sorted(frameworks, key=lambda name: (FRAMEWORKS.index(name) if name in FRAMEWORKS else 99, name))
 
 
-def compare(lane: str, task: str, model: str, complete: Sequence[RunRecord]) -> Comparison:
-    """The comparison of one (lane, task, model) of classifiers from its complete runs."""
-    records = tuple(
-        one for one in complete if (one.run.lane, one.run.task, one.run.model) == (lane, task, model)
-    )
+def compare(lane: str, task: str, model: str, complete: Sequence[RunRecord], repeat: int = 0) -> Comparison:
+    """The comparison of one (lane, task, model) of classifiers from its complete runs; of the A/A runs, which compare
+    nothing but a framework with itself, only where `repeat` asks for them.
+    """
+    records = chosen(complete, lane, task, model, repeat)
     settings = task_of(task)
     predictions, notes = read_predictions(records, len(settings.classes))
     grid: dict[tuple[str, int], set[int]] = {}  # (framework, seed) -> folds
@@ -143,6 +143,16 @@ def compare(lane: str, task: str, model: str, complete: Sequence[RunRecord]) -> 
         tuple(level for level in levels if level is not None),
         records,
         tuple(notes),
+    )
+
+
+def chosen(
+    complete: Iterable[RunRecord], lane: str, task: str, model: str, repeat: int
+) -> tuple[RunRecord, ...]:
+    """The records of one comparison."""
+    key = (lane, task, model, repeat)
+    return tuple(
+        one for one in complete if (one.run.lane, one.run.task, one.run.model, one.run.repeat) == key
     )
 
 

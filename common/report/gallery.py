@@ -35,6 +35,9 @@ SEVERAL_CLASSES = {
 CORRECT = "correct"  # "correct_CLASS"
 
 
+NO_PICTURES = "The slices are not shown: their pixels were not at hand, or were not to be shown."
+
+
 @dataclass(frozen=True)
 class Opinion:
     """What one framework said of one slice; the score is the mean over its seeds."""
@@ -78,9 +81,7 @@ class Gallery:
 def build_gallery(comparison: Comparison, read_slice: ReadSlice | None, directory: Path) -> Gallery:
     """Up to four slices of each kind, one a patient; slices that cannot be read are passed over."""
     if read_slice is None:
-        return Gallery(
-            (), "The slices are not shown: their pixels were not at hand when the report was written.", None
-        )
+        return Gallery((), NO_PICTURES, None)
     if not comparison.levels:
         return Gallery((), "The slices are not shown: no run is scored.", None)
     level = comparison.levels[0]

@@ -61,7 +61,7 @@ def read_cascades(record: StudyRecord) -> list[Cascade]:
     """
     cascades = []
     for lane in dict.fromkeys(one.run.lane for one in record.complete):
-        runs = [one for one in record.complete if one.run.lane == lane]
+        runs = [one for one in record.complete if one.run.lane == lane and not one.run.repeat]
         found = {one.run.task for one in runs}
         gate_task = next((task for task in config.GATE_TASKS if task in found), None)
         if gate_task is None:

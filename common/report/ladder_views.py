@@ -21,7 +21,6 @@ from common.report.ladder import (
     Ladder,
     ModelLadder,
     Rung,
-    bracket,
     finding,
     read_ladder,
     signed_to,
@@ -115,30 +114,45 @@ def model_view(one: ModelLadder, ladder: Ladder, figures: Path) -> dict[str, Any
 
 
 def climb_rows(climb: Climb, one: ModelLadder) -> list[dict[str, Any]]:
-    """The rungs from native down; beside each the same default alone."""
+    """The rungs from native down; beside each the same default alone. Each cell names its entry of `summary.json`."""
     digits = climb.digits
     described = {default.name: default for default in one.defaults}
+    prefix = f"ladder/{one.task}/{one.model}/{climb.measure}"
     rows = []
     for rung in climb.walk:
         default = described.get(rung.default)
         alone = climb.alone_of(rung.default) if rung.default else None
+        key = f"{prefix}/walk/{rung.default or 'native'}"
         rows.append({
             "title": default.title if default else "Native lane",
             "about": default.about.replace("`", "") if default else "nothing aligned",
-            "gap": number_cell(rung.gap, rung.gap_low, rung.gap_high, digits),
+            "key": key,
+            "gap": number_cell(key, "gap", (rung.gap, rung.gap_low, rung.gap_high), digits),
             "distance": f"{rung.distance:.{digits}f}" if math.isfinite(rung.distance) else "–",
-            "share": share_cell(climb, rung) if default else None,
-            "alone": share_cell(climb, alone) if alone else None,
+            "share": share_cell(key, climb, rung) if default else None,
+            "alone": share_cell(f"{prefix}/alone/{rung.default}", climb, alone) if alone else None,
         })  # fmt: skip
     return rows
 
 
-def number_cell(value: float, low: float, high: float, digits: int) -> dict[str, Any]:
-    return {"value": signed_to(value, digits), "interval": bracket(low, high, digits).strip(" ()")}
+def number_cell(key: str, name: str, of: tuple[float, float, float], digits: int) -> dict[str, Any]:
+    """A value with the ends of its interval, empty where it has none."""
+    value, low, high = (signed_to(number, digits) if math.isfinite(number) else "" for number in of)
+    ends = (low, high) if low and high else ("", "")
+    interval = f"{low} to {high}" if all(ends) else ""
+    return {
+        "key": key,
+        "name": name,
+        "value": value or "–",
+        "low": ends[0],
+        "high": ends[1],
+        "interval": interval,
+        "visible": False,
+    }
 
 
-def share_cell(climb: Climb, rung: Rung) -> dict[str, Any]:
-    shown = number_cell(rung.share, rung.share_low, rung.share_high, climb.digits)
+def share_cell(key: str, climb: Climb, rung: Rung) -> dict[str, Any]:
+    shown = number_cell(key, "share", (rung.share, rung.share_low, rung.share_high), climb.digits)
     return {**shown, "visible": climb.visible(rung)}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.metrics.segmentation import weighted_mean
 from common.report.mask_evidence import MaskComparison
 from common.report.mask_slices import SliceArm, Slices, mask_dice
-from common.report.plotting import INK, Picture, colour, finish, new_figure
+from common.report.plotting import DASHES, INK, MARKERS, OTHER, Picture, colour, finish, new_figure
 from common.report.wording import percent, signed
 
 MANY_POINTS = 600  # of a figure; beyond it the points are set as one picture, so that the page stays small
@@ -33,8 +33,9 @@ def area_agreement(
     lesion = slices.lesion[keep]
     for label, rows, mark in (("lesion", lesion, "o"), ("no lesion", ~lesion, "x")):
         if rows.any():
-            axes.plot(middle[rows], gap[rows], linestyle="", marker=mark, color=INK, alpha=0.55, markersize=4,
-                      label=label, markeredgewidth=0 if mark == "o" else 0.9)  # fmt: skip
+            axes.plot(middle[rows], gap[rows], linestyle="", marker=mark, color=OTHER, alpha=0.8, markersize=4,
+                      label=label, markeredgewidth=0 if mark == "o" else 0.9,
+                      rasterized=len(gap) > MANY_POINTS)  # fmt: skip
     axes.axhline(0, color=INK, linewidth=0.7, alpha=0.5)
     axes.axhline(bias, color=colour(arm.framework), linewidth=1.6)
     for limit in limits:
@@ -61,6 +62,47 @@ def area_agreement(
     )]  # fmt: skip
 
 
+def area_error(comparison: MaskComparison, slices: Slices, directory: Path) -> list[Picture]:
+    """Predicted minus true area of every lesion against the mean of both (Bland & Altman 1986), all frameworks."""
+    truth = slices.true_px[slices.lesion].astype(np.float64)
+    if len(truth) < 3:
+        return []
+    figure, axes = new_figure(height=3.5 + 0.17 * len(slices.arms))
+    axes.axhline(0, color=INK, linewidth=0.7, alpha=0.5)
+    columns: dict[str, NDArray] = {"id": slices.unit[slices.lesion], "true_px": truth}
+    words, furthest = [], 1.0
+    for arm in slices.arms:
+        paint, dash = colour(arm.framework), DASHES.get(arm.framework, "-")
+        area = arm.area_px.mean(axis=0)[slices.lesion]
+        columns[f"{arm.framework}_px"] = area
+        gap = area - truth
+        bias, spread = float(gap.mean()), float(gap.std(ddof=1))
+        axes.plot((area + truth) / 2, gap, linestyle="", marker=MARKERS.get(arm.framework, "o"), color=paint, alpha=0.4,
+                  markersize=4, markeredgewidth=0, rasterized=len(gap) * len(slices.arms) > MANY_POINTS)  # fmt: skip
+        limits = (bias - LIMITS_SD * spread, bias + LIMITS_SD * spread)
+        axes.axhline(
+            bias, color=paint, linewidth=1.8, linestyle=dash, label=f"{arm.framework}  {signed(bias, 1)} px"
+        )
+        for limit in limits:
+            axes.axhline(limit, color=paint, linewidth=1, linestyle=dash, alpha=0.7)
+        furthest = max(furthest, float(np.abs(gap).max()), *(abs(limit) for limit in limits))
+        words.append(
+            f"{arm.framework} {signed(bias, 1)} px, limits {signed(limits[0], 1)} to {signed(limits[1], 1)} px"
+        )
+    axes.set(ylim=(-1.1 * furthest, 1.1 * furthest), xlabel="Mean of predicted and true area, px")
+    axes.set(ylabel="Predicted − true area, px")
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, title="Mean difference")
+    legend.set_alignment("left")
+    return [finish(
+        figure, directory, f"{comparison.slug}-area-truth", "Area of the masks against the truth",
+        "Slices with a lesion, mean over seeds. Above the line at 0 the mask is too large, below it too small. Thick: "
+        f"mean difference; thin: limits of agreement (± {LIMITS_SD} SD, descriptive: slices of a patient are alike): "
+        f"{'; '.join(words)}.",
+        f"Bland-Altman plot of predicted against true areas, {len(truth)} slices: {'; '.join(words)}.",
+        pd.DataFrame(columns),
+    )]  # fmt: skip
+
+
 def mask_agreement(
     comparison: MaskComparison, slices: Slices, arm: SliceArm, reference: SliceArm, directory: Path
 ) -> list[Picture]:
@@ -72,7 +114,7 @@ def mask_agreement(
         return []
     figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.55, linewidth=1, linestyle=":")
-    axes.plot(truth[known], between[known], linestyle="", marker="o", color=INK, alpha=0.55, markersize=4.5,
+    axes.plot(truth[known], between[known], linestyle="", marker="o", color=OTHER, alpha=0.8, markersize=4.5,
               markeredgewidth=0, rasterized=int(known.sum()) > MANY_POINTS)  # fmt: skip
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="Dice with the truth, mean of the two")
     axes.set(ylabel=f"Dice of {arm.framework} with {reference.framework}")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common import config
-from common.report.evidence import ordered
+from common.report.evidence import chosen, ordered
 from common.report.mask_levels import MaskLevel, levels_of
 from common.report.mask_slices import EXTERNAL, TEST, Slices, gather, read_masks, rectangle
 from common.results import RunRecord
@@ -46,10 +46,11 @@ class MaskComparison:
         return ordered({record.run.framework for record in self.records})
 
 
-def compare_masks(lane: str, model: str, complete: Iterable[RunRecord]) -> MaskComparison:
-    """The comparison of one (lane, model) from its complete runs; what cannot be scored is told in `notes`."""
-    key = (lane, TASK, model)
-    records = tuple(one for one in complete if (one.run.lane, one.run.task, one.run.model) == key)
+def compare_masks(lane: str, model: str, complete: Iterable[RunRecord], repeat: int = 0) -> MaskComparison:
+    """The comparison of one (lane, model) from its complete runs, or from the A/A runs where `repeat` asks for them;
+    what cannot be scored is told in `notes`.
+    """
+    records = chosen(complete, lane, TASK, model, repeat)
     predictions, notes = read_masks(records)
     folds, seeds = rectangle(predictions, notes)
     test = gather(TEST, predictions, seeds, folds, notes)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from common import config
 from common.random_numbers import uniform
 from common.report.figures import forest
-from common.report.mask_agreement import MANY_POINTS, area_agreement, mask_agreement
+from common.report.mask_agreement import MANY_POINTS, area_agreement, area_error, mask_agreement
 from common.report.mask_evidence import MaskComparison
 from common.report.mask_levels import MaskArm, MaskLevel
 from common.report.mask_slices import Slices
-from common.report.mask_views import COARSE
 from common.report.plotting import DASHES, INK, MARKERS, PAPER, Picture, colour, finish, new_figure, style
+from common.report.score_views import COARSE
 from common.report.scores import Scores
 from common.report.wording import percent, plain, plural
 
@@ -44,6 +44,7 @@ def mask_figures(comparison: MaskComparison, scores: Scores, directory: Path) ->
             dice_by_size(comparison, slices, directory),
             hd95_curve(comparison, level, directory),
         ]
+        pictures["cases"] += area_error(comparison, slices, directory)
         for arm, reference in slices.pairs:
             pictures["agreement"] += area_agreement(comparison, slices, arm, reference, directory)
             pictures["agreement"] += mask_agreement(comparison, slices, arm, reference, directory)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.report.gallery import A_KIND, ReadSlice, data_uri
+from common.report.gallery import A_KIND, NO_PICTURES, ReadSlice, data_uri
 from common.report.mask_evidence import MaskComparison
 from common.report.mask_slices import SliceArm, Slices, mask_dice
 from common.report.plotting import COLOURS, DASHES, OTHER, Picture, finish, new_sheet, style
@@ -79,7 +79,7 @@ def build_mask_gallery(
     if slices is None:
         return nothing("Slices are shown where runs are scored.")
     if read_slice is None:
-        return nothing("The slices are not shown: their pixels were not at hand when the report was written.")
+        return nothing(NO_PICTURES)
     drawn_runs = runs_drawn(slices)
     groups, drawn = [], []
     for kind, rows in choose(slices, list(drawn_runs.values())).items():

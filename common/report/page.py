@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,42 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from common import config
-from common.report import context, lanes, prose, study_views, tables, views
-from common.report.cascade import CascadeSection, cascade_section
-from common.report.checks import Check, check_table, comparison_checks, study_checks
-from common.report.class_scores import METRICS, ClassScore, class_scores, class_table
-from common.report.companions import Companions, companion_numbers, read_companions
-from common.report.evidence import Comparison
-from common.report.figures import comparison_figures
-from common.report.gallery import ReadSlice, build_gallery
-from common.report.mask_scores import score_masks
+from common.report import tables, verdict_tables
+from common.report.alerts import alerts
+from common.report.audit_views import audit_section
+from common.report.cascade import cascade_section
+from common.report.checklist import checklist_section
+from common.report.checks import Check, check_table, study_checks
+from common.report.class_scores import class_table
+from common.report.companions import companion_numbers, read_companions
+from common.report.content import contents, section, study_content
+from common.report.downloads import downloads
+from common.report.flow import flow_section
+from common.report.gallery import ReadSlice
+from common.report.judged import Judged, judge, title_of
+from common.report.leak_views import leak_section
+from common.report.other_tests import other_table, other_tests
 from common.report.plotting import COLOURS
-from common.report.reading import AnyComparison, Evidence, read_evidence
-from common.report.run_figures import time_figure, training_figures
-from common.report.scores import Scores, score_comparison
-from common.report.segmentation import segmentation_section
+from common.report.reading import Evidence, read_evidence
 from common.report.summary import summary
-from common.report.terms import TASK_TITLE
-from common.report.wording import listed, percent
+from common.report.systems import systems_section
+from common.report.verdict_tables import verdict_numbers
+from common.report.verdict_views import variance_section, verdict_section
 from common.results import write_json, write_text
+from common.verdicts import Verdict, verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLES = ("report.css", "masks.css", "proof.css")
-LEFT_OUT_SHOWN = 20  # rows on the page; the CSV has them all
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A comparison with everything that is computed from it."""
-
-    comparison: AnyComparison
-    scores: Scores
-    classes: tuple[ClassScore, ...]  # empty for two classes and for masks
-    checks: tuple[Check, ...]
-    settings: pd.DataFrame
-    spec: config.ModelSpec | None  # the model's numbers as the study has them, before a lane changes any
+STYLES = (
+    "report.css",
+    "masks.css",
+    "proof.css",
+    "flow.css",
+    "verdicts.css",
+    "leak.css",
+    "checklist.css",
+    "print.css",
+)
+SCRIPT = "report.js"
 
 
 def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> Path:
@@ -70,36 +72,57 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
     figures = study_directory / "figures"
     cascade = cascade_section(evidence.record, figures)
     companions = read_companions(evidence.record)
-    write_tables(study_directory, evidence, judged, costs, checks, cascade.table, companions)
-    sections = [section(one, titles, of_study, costs, read_slice, figures) for one in judged]
-    content = page(evidence, sections, judged, checks, cascade) | {"companions": companions}
+    found = verdicts(evidence.record, evidence.comparisons)
+    leak = leak_section(study_directory, figures)
+    audit = audit_section(evidence.audit)
+    faults = [*companions.faults, *([leak["fault"]] if leak and leak["fault"] else [])]
+    write_tables(study_directory, evidence, judged, costs, checks, cascade.table, found)
+    numbers = companion_numbers(companions) | (leak["numbers"] if leak else {})
+    write_summary(study_directory, evidence, judged, costs, cascade.table, found, numbers)
+    sections = [section(one, titles, of_study, costs, found, read_slice, figures) for one in judged]
+    content = study_content(evidence, sections, judged, checks, cascade) | {
+        "companions": companions,
+        "alerts": alerts(evidence, checks, titles, audit, faults),
+        "verdicts": verdict_section(found, evidence, checks, evidence.audit, companions, figures)
+        if found
+        else None,
+        "variance": variance_section(found, figures, evidence.comparisons),
+        "leak": leak,
+        "systems": systems_section(evidence.comparisons, costs, titles, figures),
+        "flow": flow_section(evidence),
+        "audit": audit,
+        "checklist": checklist_section(evidence, found),
+    }
+    content |= {"contents": contents(content), "downloads": downloads(study_directory / "tables")}
+    write_pages(study_directory, content)
+    return study_directory / "report.html"
+
+
+def write_pages(study_directory: Path, content: dict[str, Any]) -> None:
+    """`report.html` and `report.md` from one content."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
-    write_text(study_directory / "report.html", environment.get_template("report.html.j2").render(content))
+    script = (TEMPLATES / SCRIPT).read_text(encoding="utf-8")
+    ours = {
+        "css": Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES)),
+        "script": Markup(script),
+        "script_digest": digest_of(script),
+        "svg": Markup,
+        "colours": COLOURS,
+        "colours_json": json.dumps(COLOURS),
+    }
+    page = environment.get_template("report.html.j2").render(content | ours)
+    write_text(study_directory / "report.html", page)
     plain = environment.overlay(autoescape=False)
     plain.filters["cell"] = markdown_cell
-    write_text(study_directory / "report.md", plain.get_template("report.md.j2").render(content))
-    return study_directory / "report.html"
+    write_text(study_directory / "report.md", plain.get_template("report.md.j2").render(content | ours))
 
 
-def judge(comparison: AnyComparison, study: config.Study) -> Judged:
-    if isinstance(comparison, Comparison):
-        scores, classes = score_comparison(comparison), class_scores(comparison)
-    else:
-        scores, classes = score_masks(comparison), ()
-    checks = tuple(comparison_checks(comparison)) if comparison.records else ()
-    spec = study.specs.get(f"{comparison.task}/{comparison.model}")
-    return Judged(comparison, scores, classes, checks, tables.setting_table(comparison), spec)
-
-
-def title_of(one: Judged, evidence: Evidence) -> str:
-    """Task and model; the lane where there are several, or it is not the study's usual one."""
-    comparison = one.comparison
-    several = len({other.lane for other in evidence.comparisons}) > 1
-    lane = f", {comparison.lane} lane" if several or comparison.lane != "aligned" else ""
-    return f"{TASK_TITLE[comparison.task]}: {context.model_title(comparison.model, one.spec)}{lane}"
+def digest_of(script: str) -> str:
+    """As a content security policy names the one script that may run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def write_tables(
@@ -109,140 +132,54 @@ def write_tables(
     costs: pd.DataFrame,
     checks: Sequence[tuple[str, Check]],
     cascade: pd.DataFrame,
-    companions: Companions,
+    found: Sequence[Verdict],
 ) -> None:
-    directory = study_directory / "tables"
+    """The tables of the study itself below `tables/`, each as CSV and LaTeX."""
     scored = [(one.comparison, one.scores) for one in judged]
-    scores, differences = tables.score_table(scored), tables.difference_table(scored)
-    classes = class_table([(one.comparison, one.classes) for one in judged])
-    tables.write_table(directory, "scores", scores, latex=True)
-    tables.write_table(directory, "differences", differences, latex=True)
-    tables.write_table(directory, "classes", classes, latex=True)
-    tables.write_table(directory, "cascade", cascade, latex=True)
-    tables.write_table(directory, "costs", costs, latex=True)
-    tables.write_table(directory, "runs", tables.run_table(evidence))
-    tables.write_table(directory, "data", tables.data_table(evidence), latex=True)
-    tables.write_table(directory, "left_out", tables.left_out_table(evidence))
-    tables.write_table(directory, "doubtful_masks", tables.doubtful_table(evidence))
-    tables.write_table(directory, "checks", check_table(checks))
-    for one in judged:
-        tables.write_table(directory, f"{one.comparison.slug}-settings", one.settings)
-    numbers = summary(scores, differences, classes, costs, cascade) | companion_numbers(companions)
-    write_json(study_directory / "summary.json", numbers)
-
-
-def section(
-    one: Judged,
-    titles: dict[str, str],
-    of_study: Sequence[Check],
-    costs: pd.DataFrame,
-    read_slice: ReadSlice | None,
-    figures: Path,
-) -> dict[str, Any]:
-    """What the page shows of one comparison."""
-    comparison, scores = one.comparison, one.scores
-    verdict = prose.verdict(comparison, scores, [*of_study, *one.checks], costs)
-    shown = {
-        "comparison": comparison,
-        "frameworks": comparison.frameworks,
-        "title": titles[comparison.key],
-        "model": titles[comparison.key].split(": ", 1)[1],
-        "verdict": verdict,
-        "overview": views.overview(comparison, scores, verdict),
-        "starts": context.starts(comparison, one.spec),
-        "training": training_figures(comparison, figures),
-        "time": time_figure(comparison, figures),
-        "costs": views.cost_view(comparison, costs),
+    written = {
+        "verdicts": verdict_tables.verdict_table(found),
+        "scores": tables.score_table(scored),
+        "differences": tables.difference_table(scored),
+        "classes": class_table([(one.comparison, one.classes) for one in judged]),
+        "variance": verdict_tables.variance_table(found),
+        "churn": verdict_tables.churn_table(found),
+        "noise": verdict_tables.noise_table(found),
+        "other_tests": other_table(other_tests(evidence.comparisons)),
+        "cascade": cascade,
+        "costs": costs,
+        "runs": tables.run_table(evidence),
+        "data": tables.data_table(evidence),
+        "left_out": tables.left_out_table(evidence),
+        "doubtful_masks": tables.doubtful_table(evidence),
+        "checks": check_table(checks),
+        **{f"{one.comparison.slug}-settings": one.settings for one in judged},
     }
-    if not isinstance(comparison, Comparison):
-        return shown | {"masks": segmentation_section(comparison, scores, read_slice, figures)}
-    return shown | {
-        "levels": [
-            views.score_view(comparison, level, scores)
-            | {"classes": views.class_view(level.name, one.classes)}
-            for level in comparison.levels
-        ],
-        "pictures": comparison_figures(comparison, scores, figures),
-        "gallery": build_gallery(comparison, read_slice, figures),
-    }
+    for name, table in written.items():
+        tables.write_table(study_directory / "tables", name, table, latex=True)
 
 
-def page(
+def write_summary(
+    study_directory: Path,
     evidence: Evidence,
-    sections: Sequence[dict[str, Any]],
     judged: Sequence[Judged],
-    checks: Sequence[tuple[str, Check]],
-    cascade: CascadeSection,
-) -> dict[str, Any]:
-    """Everything the templates need, study-wide parts included."""
-    study, name = evidence.record.study, evidence.record.directory.resolve().name
-    left_out = tables.left_out_table(evidence).to_dict("records")
-    doubtful = tables.doubtful_table(evidence).to_dict("records")
-    sources = [Path(folder).name for folder in study.data]
-    with_runs = [one for one in sections if one["comparison"].records]
-    return {
-        "title": title(evidence),
-        "name": name,
-        "notice": config.NOTICE,
-        "source": listed(sources) if sources else "the drawn phantom (no real patients)",
-        "study": study,
-        "lanes": [
-            lanes.about(lane, study) for lane in dict.fromkeys(one.lane for one in evidence.comparisons)
-        ],
-        "left_alone": lanes.left_alone(study.lane, study),
-        "confidence": percent(config.CONFIDENCE),
-        "colours": COLOURS,
-        "class_metrics": list(METRICS.values()),
-        "sections": with_runs,
-        "tasks": [
-            {"task": task, "title": TASK_TITLE[task], "sections": list(those)}
-            for task, those in groupby(
-                sorted(with_runs, key=lambda one: list(config.TASKS).index(one["comparison"].task)),
-                key=lambda one: one["comparison"].task,
-            )
-        ],
-        "cascade": cascade if cascade.views or "segmentation" in study.tasks else None,
-        "unknown_patients": context.unknown_patients(evidence.audit),
-        "skipped": context.skipped_tasks(evidence.audit),
-        "data": study_views.data_view(tables.data_table(evidence)),
-        "inventory": study_views.audit_view(evidence.audit),
-        "left_out": left_out[:LEFT_OUT_SHOWN],
-        "left_out_count": len(left_out),
-        "doubtful": doubtful[:LEFT_OUT_SHOWN],
-        "doubtful_count": len(doubtful),
-        "checks": study_views.check_view(checks),
-        "settings": study_views.setting_view(
-            [
-                (shown["title"], one.settings)
-                for shown, one in zip(sections, judged, strict=True)
-                if len(one.settings)
-            ]
-        ),
-        "passed": sum(check.verdict == "pass" for _, check in checks),
-        "broken": sum(check.verdict == "fail" for _, check in checks),
-        "unknown": sum(check.verdict == "unknown" for _, check in checks),
-        "complete": len(evidence.record.complete),
-        "asked": len(evidence.record.study.runs()),
-        "failed": [
-            {"run": one.run, "reason": one.document.get("reason") or "no reason was recorded"}
-            for one in evidence.failed
-        ],
-        "missing": evidence.missing,
-        "commands": [
-            {"run": one.run, "command": one.document.get("command") or "not recorded"}
-            for one in evidence.record.complete
-        ],
-        "limits": context.limits(evidence),
-        "command": context.command(study, name),
-        "report_command": f"python compare.py report results/{name}",
-        "css": Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES)),  # ours
-        "svg": Markup,
-    }
-
-
-def title(evidence: Evidence) -> str:
-    frameworks = evidence.frameworks or list(evidence.record.study.frameworks)
-    return f"{listed(frameworks)} on brain-CT stroke images"
+    costs: pd.DataFrame,
+    cascade: pd.DataFrame,
+    found: Sequence[Verdict],
+    beside: Mapping[str, Any],
+) -> None:
+    """`summary.json`: every number of the page under its key; of a difference also the fields of its verdict."""
+    scored = [(one.comparison, one.scores) for one in judged]
+    numbers = summary(
+        tables.score_table(scored),
+        tables.difference_table(scored),
+        class_table([(one.comparison, one.classes) for one in judged]),
+        costs,
+        cascade,
+        tables.data_table(evidence),
+    )
+    for key, fields in verdict_numbers(found).items():
+        numbers[key] = numbers.get(key, {}) | fields
+    write_json(study_directory / "summary.json", numbers | dict(beside))
 
 
 def markdown_cell(value: object) -> str:

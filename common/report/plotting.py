@@ -6,19 +6,25 @@ text colour. Bytes are equal for equal input: no date, fixed hash salt, text kep
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
+from operator import sub
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from common.report import readout
 from common.results import defused, write_atomically, write_csv, write_text
 
 # Okabe & Ito (2008): told apart with every common colour vision. Marks and dashes say the same without colour.
@@ -65,6 +71,8 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 
+PNG_DPI = 150
+LONG_PATH = 60  # words of a path, three a point, from which it is shortened for the page
 PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -85,6 +93,16 @@ def new_figure(width: float = 4.3, height: float = 3.5) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def new_panels(
+    width: float, height: float, rows: Sequence[float] = (1,), columns: Sequence[float] = (1,)
+) -> tuple[Figure, list[Axes]]:
+    """A figure of several axes, row by row, their sizes in these proportions; the rest as `new_figure`."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(len(rows), len(columns), height_ratios=rows, width_ratios=columns)
+    return figure, [figure.add_subplot(grid[i, j]) for i in range(len(rows)) for j in range(len(columns))]
 
 
 def new_sheet(count: int, columns: int, cell: float) -> tuple[Figure, list[Axes]]:
@@ -109,44 +127,108 @@ def finish(
     figure: Figure, directory: Path, name: str, title: str, caption: str, alt: str, table: pd.DataFrame
 ) -> Picture:
     """Write NAME.svg, NAME.png and NAME.csv below `directory`; return the picture for the page."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")  # the places are found, once
+    scales, names = readout.mark(figure, COLOURS)
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    # `savefig` would draw everything twice, once to find the places
+    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
     raw = text.getvalue()
     write_text(directory / f"{name}.svg", raw)
-    figure.set_layout_engine("none")  # the places are found; finding them again would double the time
+    figure.set_dpi(PNG_DPI)
+    canvas = FigureCanvasAgg(figure)
     write_atomically(
-        directory / f"{name}.png",
-        lambda stream: figure.savefig(stream, format="png", dpi=150, metadata={"Software": None}),
+        directory / f"{name}.png", lambda stream: canvas.print_png(stream, metadata={"Software": None})
     )
     write_csv(directory / f"{name}.csv", table.map(defused))
-    return Picture(name, title, caption, alt, themed(raw, name, alt), table)
+    svg = readout.scaled(themed(readout.named(raw, names), name, alt), scales)
+    return Picture(name, title, caption, alt, svg, table)
 
 
 def themed(raw: str, name: str, alt: str) -> str:
-    """Matplotlib's SVG as a page element: theme colours, unique ids, no prologue, no style that leaks."""
+    """Matplotlib's SVG as a page element: theme colours, unique ids, no prologue, no style that leaks; each point of a
+    scatter in some 40 bytes.
+    """
     svg = raw[raw.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    referenced = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referenced else "", svg)
-    svg = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    svg = re.sub(r"font-family: [^;\"]+", f"font-family: {PAGE_FONT}", svg)
+    svg = re.sub(r' d="([^"]*)"', lambda found: f' d="{short_path(found[1])}"', svg)
+    svg = with_own_ids(svg, name)
+    svg = re.sub(r"font-family: [^;\"]+;? ?", "", svg)  # the root has it
     svg = re.sub(r"font: ([^;\"]*?px) [^;\"]+", rf"font: \1 {PAGE_FONT}", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
     svg = re.sub(
         r"-?\d+\.\d{4,}", lambda number: f"{float(number[0]):.2f}", svg
     )  # no label has four decimals
     svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--card)")
     for framework, value in COLOURS.items():
         svg = svg.replace(value, f"var(--{framework})")
-    svg = re.sub(r"\s*\n\s*", " ", svg)
+    svg = with_shared_styles(re.sub(r"\s*\n\s*", " ", svg))
     head = re.match(r"<svg[^>]*>", svg)
     view_box = re.search(r'viewBox="([^"]+)"', svg)
     if head is None or view_box is None:
         raise ValueError(f"{name}: Matplotlib wrote no SVG element")
-    start = f'<svg viewBox="{view_box.group(1)}" role="img" aria-label="{escape(alt)}" xmlns="http://www.w3.org/2000/svg">'
+    start = (
+        f'<svg viewBox="{view_box.group(1)}" role="img" aria-label="{escape(alt)}" '
+        f'style="font-family: {escape(PAGE_FONT)}" xmlns="http://www.w3.org/2000/svg">'
+    )
     return start + svg[head.end() :]
+
+
+def with_own_ids(svg: str, name: str) -> str:
+    """Only the ids that something refers to, short and unlike those of any other figure of the page."""
+    mark = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    referenced = re.findall(r'(?:href="|url\()#([^")]+)', svg)
+    own = {old: f"f{mark}-{number}" for number, old in enumerate(dict.fromkeys(referenced))}
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{own[found[1]]}"' if found[1] in own else "", svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', lambda found: f'href="#{own[found[1]]}"', svg)
+    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{own[found[1]]})", svg)
+
+
+def short_path(path: str) -> str:
+    """A path of many straight lines in relative steps of a tenth of a point: a staircase in a third of the bytes."""
+    words = path.split()
+    end = "z" if words[-1:] == ["z"] else ""
+    words = words[:-1] if end else words
+    if len(words) < LONG_PATH or len(words) % 3 or set(words[3::3]) != {"L"}:
+        return path
+    x, y = (
+        np.rint(10 * np.array(words[start::3], dtype=np.float64)).astype(int).tolist() for start in (1, 2)
+    )
+    steps = []
+    for right, down in zip(map(sub, x[1:], x), map(sub, y[1:], y), strict=True):
+        if right and down:
+            steps.append(f"l{step(right)} {step(down)}")
+        elif right or down:
+            steps.append(f"h{step(right)}" if right else f"v{step(down)}")
+    return f"M{step(x[0])} {step(y[0])}{''.join(steps)}{end}"
+
+
+def step(tenths: int) -> str:
+    """2 for 2.0, -.3 for -0.3."""
+    whole, rest = divmod(abs(tenths), 10)
+    return f"{'-' if tenths < 0 else ''}{whole or ''}{f'.{rest}' if rest else '' if whole else '0'}"
+
+
+def with_shared_styles(svg: str) -> str:
+    """Equal neighbouring points in one group that holds their clip path and style, which they inherit."""
+    point = r"<use [^>]*/>"
+    svg = re.sub(
+        rf'<g( clip-path="[^"]+")> ({point}) </g>(?: <g\1> {point} </g>)+',
+        lambda found: f"<g{found[1]}> {' '.join(re.findall(point, found[0]))} </g>",
+        svg,
+    )
+
+    def share(found: re.Match[str]) -> str:
+        styles = set(re.findall(r' style="[^"]*"', found[2]))
+        if len(styles) != 1 or found[2].count("<use ") != found[2].count(" style="):
+            return found[0]
+        (style,) = styles
+        return f"<g{found[1]}{style}>{found[2].replace(style, '')}</g>"
+
+    return re.sub(rf'<g( clip-path="[^"]+")>((?: {point})+ )</g>', share, svg)
 
 
 def style() -> AbstractContextManager[None]:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from common import config
+from common import config, verdicts
 from common.report.checks import Check
 from common.report.evidence import Level
 from common.report.mask_levels import MaskLevel
 from common.report.reading import AnyComparison
 from common.report.scores import Difference, Scores
 from common.report.tables import keys
-from common.report.terms import level_words, metric_direction, metric_title
+from common.report.terms import level_words, metric_title
+from common.report.verdict_words import finding, plain_text, sentence
 from common.report.wording import listed, percent, plain, plural, signed
 
 TOLD = ("slice", "lesion", "patient", "external")  # levels that the verdict speaks of
-OF_WHOM = {"lesion": " with a lesion"}  # the test patients of a main level, where they are not all
+
+
+UNEVEN = "Differences use only the seeds that both have, so they need not be those of the means."
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Verdict:
     warning: str  # empty unless a check failed
     headlines: tuple[str, ...]
     details: tuple[str, ...]
-    findings: tuple[str, ...] = ()  # the headlines without what they do not say, for an overview
+    findings: tuple[str, ...] = ()  # the headlines without their numbers, for an overview
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -37,9 +40,13 @@ class Verdict:
 
 
 def verdict(
-    comparison: AnyComparison, scores: Scores, checks: Sequence[Check], costs: pd.DataFrame
+    comparison: AnyComparison,
+    scores: Scores,
+    checks: Sequence[Check],
+    costs: pd.DataFrame,
+    judgements: Sequence[verdicts.Verdict] = (),
 ) -> Verdict:
-    """The finding on the primary metric: what was seen, and what could not have been seen."""
+    """The judgements on the primary metric in words, and the numbers of every level behind them."""
     broken = [check.name for check in checks if check.verdict == "fail"]
     warning = (
         f"This is not a controlled comparison: {plural(len(broken), 'check')} failed ({'; '.join(broken)}). "
@@ -50,11 +57,13 @@ def verdict(
     if not comparison.levels:
         nothing = ("No run of this task can be scored, so nothing is compared.",)
         return Verdict(warning, nothing, (), nothing)
-    level, metric = comparison.levels[0], comparison.primary_metric
-    gaps = scores.differences_of(level.name, metric)
-    headlines = tuple(headline(one, level, comparison.task) for one in gaps)
-    findings = tuple(finding(one, level, comparison.task) for one in gaps)
-    if not gaps:
+    metric, mine = (
+        comparison.primary_metric,
+        [one for one in judgements if one.key.startswith(f"{comparison.key}/")],
+    )
+    headlines = tuple(plain_text(sentence(one)) for one in mine)
+    findings = tuple(f"{finding(one)}." for one in mine)
+    if not scores.differences_of(comparison.levels[0].name, metric):
         headlines = findings = (
             "No two frameworks have a scored run of the same seed, so no difference can be told.",
         )
@@ -66,46 +75,11 @@ def verdict(
         words += [compared(one) for one in scores.differences_of(level.name, metric)]
         details.append(" ".join(words))
     if len({arm.seeds for arm in comparison.levels[0].arms}) > 1:
-        details.append(
-            "Differences use only the seeds that both have, so they need not be those of the means."
-        )
+        details.append(UNEVEN)
     speed = [f"{framework} {value}" for framework, value in speeds(comparison, costs).items()]
     if speed:
         details.append(f"Training speed after the first step, in images/s: {', '.join(speed)}.")
     return Verdict(warning, headlines, tuple(details), findings)
-
-
-def headline(one: Difference, level: Level | MaskLevel, task: str) -> str:
-    """One paired difference in words, with what it does not say. A visible one is no proof, an invisible one no
-    equality.
-    """
-    seen = finding(one, level, task)
-    if not defined(one):
-        return seen
-    if one.visible:
-        return f"{seen} Whether other seeds or splits would show it is not answered here."
-    half = (one.ci_high - one.ci_low) / 2
-    blind = f"One smaller than about {half:.2g} could not have been seen," if half else "So few may hide one,"
-    return f"{seen} {blind} so this is no proof of equality."
-
-
-def finding(one: Difference, level: Level | MaskLevel, task: str) -> str:
-    """What was seen of one paired difference, and nothing more."""
-    metric = metric_title(task, one.metric)
-    patients = plural(level.patients, "test patient") + OF_WHOM.get(level.name, "")
-    if not defined(one):
-        return f"{patients} are too few to compare the {metric} of {one.framework} and {one.reference}."
-    if not one.visible:
-        return (
-            f"No difference in {metric} between {one.framework} and {one.reference} is visible on {patients}."
-        )
-    higher, lower = (one.framework, one.reference) if one.difference > 0 else (one.reference, one.framework)
-    alike = sum(value * one.difference > 0 for value in one.per_seed)
-    which = " (lower is better)" if metric_direction(task, one.metric) == "down" else ""
-    return (
-        f"On these {patients}, {higher} is above {lower} in {metric}{which}, with {alike} of "
-        f"{plural(len(one.per_seed), 'seed')}."
-    )
 
 
 def defined(one: Difference) -> bool:

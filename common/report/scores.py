@@ -1,20 +1,26 @@
 """The numbers of the report: every metric with its spread over seeds and its interval over patients.
 
-`mean`, `sd`, `minimum` and `maximum` are over seeds. The interval is the percentile bootstrap of the mean over seeds,
-test patients drawn with replacement and the seeds held fixed: it says how far other patients could have moved the
-mean, and nothing about other seeds or splits.
+`mean`, `sd`, `minimum` and `maximum` are over seeds. The interval is the bootstrap of the mean over seeds, test
+patients drawn with replacement and the seeds held fixed: it says how far other patients could have moved the mean, and
+nothing about other seeds or splits. Of a score it is BCa, of a difference percentile, for simulated coverage
+(`common.statistics.draws`). All metrics and frameworks are judged on the same draws.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.metrics.by_patient import ByPatient, classification_by_patient
 from common.metrics.classification import TITLE, metrics_at
 from common.report.evidence import Arm, Comparison, Level
-from common.statistics import cluster_bootstrap, mean_over_runs, paired_cluster_bootstrap, spread
+from common.report.mask_levels import MaskArm, MaskLevel
+from common.statistics import bootstrap_metrics, interval_of, spread
 
 # These judge decisions, made at each run's own validation threshold; the others judge probabilities.
 DECIDED = ("accuracy_score", "recall_score", "specificity_score", "precision_score", "f1_score")
@@ -78,39 +84,65 @@ class Scores:
 
 def score_comparison(comparison: Comparison) -> Scores:
     """Every metric at every level."""
+    return joined(
+        score_level(level, list(TITLE), partial(judge, level), partial(seed_values, level))
+        for level in comparison.levels
+    )
+
+
+def judge(level: Level, arm: Arm) -> ByPatient:
+    return classification_by_patient(level.y_true, arm.y_score, arm.y_pred, level.patient)
+
+
+def joined(parts: Iterable[Scores]) -> Scores:
+    """Those of all levels, in their order."""
+    found = list(parts)
+    return Scores(
+        tuple(score for one in found for score in one.scores),
+        tuple(difference for one in found for difference in one.differences),
+    )
+
+
+def score_level(
+    level: Level | MaskLevel,
+    metrics: Sequence[str],
+    judge_arm: Callable[[Any], ByPatient],
+    values: Callable[[Any, str], tuple[float, ...]],
+) -> Scores:
+    """These metrics at one level, in the order metric, framework.
+
+    `judge_arm(arm)` is the arm's metrics by how often each patient is drawn, `values(arm, metric)` are its
+    seeds' own.
+    """
+    draws = {arm.framework: bootstrap_metrics(judge_arm(arm), level.patient) for arm in level.arms}
+    whole = {arm.framework: arm for arm in level.arms}
     scores, differences = [], []
-    for level in comparison.levels:
-        for metric in TITLE:
-            scores += [score_arm(level, arm, metric) for arm in level.arms]
-            differences += [score_pair(level, arm, reference, metric) for arm, reference in level.pairs]
+    for metric in metrics:
+        for arm in level.arms:
+            interval = interval_of(draws[arm.framework][metric].mean(), method="bca")
+            over = spread(values(arm, metric))
+            scores.append(Score(
+                arm.framework, level.name, metric, values(arm, metric), over.mean, over.sd, over.minimum,
+                over.maximum, interval.ci_low, interval.ci_high,
+            ))  # fmt: skip
+        for pair in level.pairs:  # both cut to the seeds that both have
+            ours, theirs = (
+                draws[arm.framework][metric].of(rows_of(whole[arm.framework], arm.seeds)).mean()
+                for arm in pair
+            )
+            interval = interval_of(ours - theirs, method="percentile")
+            per_seed = tuple(a - b for a, b in zip(*(values(arm, metric) for arm in pair), strict=True))
+            over = spread(per_seed)
+            differences.append(Difference(
+                pair[0].framework, pair[1].framework, level.name, metric, per_seed, over.mean, over.sd,
+                interval.ci_low, interval.ci_high,
+            ))  # fmt: skip
     return Scores(tuple(scores), tuple(differences))
 
 
-def score_arm(level: Level, arm: Arm, metric: str) -> Score:
-    values = seed_values(level, arm, metric)
-    mean = mean_over_runs([METRICS[metric]] * len(arm.y_score))
-    interval = cluster_bootstrap(mean, level.y_true, runs_last(arm, metric), level.patient)
-    over = spread(values)
-    return Score(
-        arm.framework, level.name, metric, values, over.mean, over.sd, over.minimum, over.maximum,
-        interval.ci_low, interval.ci_high,
-    )  # fmt: skip
-
-
-def score_pair(level: Level, arm: Arm, reference: Arm, metric: str) -> Difference:
-    values = tuple(
-        a - b
-        for a, b in zip(seed_values(level, arm, metric), seed_values(level, reference, metric), strict=True)
-    )
-    mean = mean_over_runs([METRICS[metric]] * len(arm.y_score))
-    interval = paired_cluster_bootstrap(
-        mean, level.y_true, runs_last(arm, metric), runs_last(reference, metric), level.patient
-    )
-    over = spread(values)
-    return Difference(
-        arm.framework, reference.framework, level.name, metric, values, over.mean, over.sd,
-        interval.ci_low, interval.ci_high,
-    )  # fmt: skip
+def rows_of(arm: Arm | MaskArm, seeds: Sequence[int]) -> list[int]:
+    """Which of the arm's rows are of these seeds."""
+    return [arm.seeds.index(seed) * arm.models + i for seed in seeds for i in range(arm.models)]
 
 
 def judged(arm: Arm, metric: str) -> NDArray[np.float64]:

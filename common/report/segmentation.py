@@ -13,8 +13,9 @@ from common.report.mask_figures import mask_figures
 from common.report.mask_gallery import MaskGallery, build_mask_gallery
 from common.report.mask_levels import MASK_DIRECTION, MASK_TITLE, MaskLevel
 from common.report.mask_slices import Slices
-from common.report.mask_views import level_view, metric_view
+from common.report.mask_views import level_view
 from common.report.plotting import Picture
+from common.report.score_views import metric_row
 from common.report.scores import Scores
 from common.report.wording import plain, plural
 
@@ -53,30 +54,32 @@ def segmentation_section(
 def level_views(comparison: MaskComparison, scores: Scores) -> list[dict[str, Any]]:
     """A table a level; the two sizes of lesions in one, before the external set."""
     views = {
-        level.name: level_view(level, scores, MASK_TITLE, MASK_DIRECTION, HEADINGS[level.name], about(level))
+        level.name: level_view(
+            comparison.key, level, scores, MASK_TITLE, MASK_DIRECTION, HEADINGS[level.name], about(level)
+        )
         for level in comparison.levels
         if level.name in HEADINGS
     }
     sizes = [level for level in comparison.levels if level.name in SIZES]
     if len(sizes) > 1:  # of one size alone the table would repeat the first
-        views["size"] = size_view(sizes, scores)
+        views["size"] = size_view(comparison.key, sizes, scores)
     order = ("lesion", "clean", "patient", "size", "external", "external_clean")
     return [views[name] for name in order if name in views]
 
 
-def size_view(levels: list[MaskLevel], scores: Scores) -> dict[str, Any]:
+def size_view(prefix: str, levels: list[MaskLevel], scores: Scores) -> dict[str, Any]:
     """Small and larger lesions in one table, a row a metric and size."""
     px = config.SMALL_LESION_PX
     rows = [
-        metric_view(level, scores, metric, f"{MASK_TITLE[metric]}, {SIZES[level.name].format(px=px)}",
-                    MASK_DIRECTION[metric])
+        metric_row(prefix, level.name, metric, scores,
+                   f"{MASK_TITLE[metric]}, {SIZES[level.name].format(px=px)}", MASK_DIRECTION[metric])
         for metric in levels[0].metrics for level in levels
     ]  # fmt: skip
     counts = [
         f"{plural(len(level.unit), 'slice')} of {plural(level.patients, 'patient')} {SIZES[level.name].format(px=px)}"
         for level in levels
     ]
-    first = level_view(levels[0], scores, {}, {}, "Scores by lesion size", "")
+    first = level_view(prefix, levels[0], scores, {}, {}, "Scores by lesion size", "")
     about = f"{'; '.join(counts)} (true area of the slice). Small lesions are usually harder."
     return {**first, "name": "size", "about": about, "rows": rows}
 

@@ -28,19 +28,25 @@ def data_view(table: pd.DataFrame) -> dict[str, Any]:
     for tasks in alike.values():
         part = table[table["task"] == tasks[0]]
         for fold, those in part.groupby("fold"):
-            rows = [data_row(row, labels) for row in those.to_dict("records")]
+            key = f"data/{tasks[0]}/fold{fold}"
+            rows = [data_row(row, labels, key) for row in those.to_dict("records")]
             groups.append({"tasks": listed(tasks), "fold": fold, "rows": rows})
     first = [group for group in groups if group["fold"] == groups[0]["fold"]]
     return {"labels": labels, "groups": groups, "shown": first, "folds": len(groups) > len(first)}
 
 
-def data_row(row: dict[Any, Any], labels: list[str]) -> dict[str, Any]:
+def data_row(row: dict[Any, Any], labels: list[str], key: str) -> dict[str, Any]:
     counted = [
-        {grain: f"{row[f'{label}_{grain}']:,}" for grain in ("samples", "patients")} for label in labels
+        {"name": label, **{grain: f"{row[f'{label}_{grain}']:,}" for grain in ("samples", "patients")}}
+        for label in labels
     ]
     return {
-        "split": row["split"], "samples": f"{row['samples']:,}", "patients": f"{row['patients']:,}", "labels": counted,
-    }  # fmt: skip
+        "key": f"{key}/{row['split']}",
+        "split": row["split"],
+        "samples": f"{row['samples']:,}",
+        "patients": f"{row['patients']:,}",
+        "labels": counted,
+    }
 
 
 MASK_ORIGIN = {

@@ -27,6 +27,7 @@ ABOUT = {
     "ladder": "A gap is the other framework minus the reference at equal seed, mean over seeds; distance is the mean "
     "of its size; share, on a walk, what aligning the default removed, alone what it causes by itself; low to high are "
     f"{percent(config.CONFIDENCE)} t intervals over seeds.",
+    "data": "data/TASK/FOLD/PART: slices and patients of each part, and of each label.",
     "threshold": f"Decisions use each run's own validation threshold ({config.THRESHOLD_RULE}); per patient it is "
     f"chosen on validation patients, a patient's score being the {config.PATIENT_SCORE_RULE} of its slices.",
 }
@@ -38,10 +39,11 @@ def summary(
     classes: pd.DataFrame,
     costs: pd.DataFrame,
     cascade: pd.DataFrame,
+    data: pd.DataFrame,
 ) -> dict[str, Any]:
     """Keys `LANE/TASK/MODEL/FRAMEWORK/METRIC`, `LEVEL/METRIC` for a level other than a task's main one, `CLASS/METRIC`
-    for a class against the rest; the two stages are the task `cascade` of the model `GATE-SEGMENTER`. Null is
-    undefined.
+    for a class against the rest; the two stages are the task `cascade` of the model `GATE-SEGMENTER`; the sizes of the
+    parts are `data/TASK/fold0/PART`. Null is undefined.
     """
     document: dict[str, Any] = {"about": ABOUT}
     for table, who in ((scores, "framework"), (differences, "comparison")):
@@ -74,4 +76,9 @@ def summary(
         document[key] = {name: finite(row[name]) for name in ("mean", "sd", "minimum", "maximum")} | {
             "runs": int(row["runs"])
         }
+    for row in data.to_dict("records"):
+        sizes = {
+            str(name): int(count) for name, count in row.items() if name not in ("task", "fold", "split")
+        }
+        document[f"data/{row['task']}/fold{row['fold']}/{row['split']}"] = sizes
     return document

@@ -113,13 +113,14 @@ def run_table(evidence: Evidence) -> pd.DataFrame:
         choice, threshold = document.get("choice") or {}, document.get("threshold") or {}
         rows.append({
             "task": run.task, "model": run.model, "framework": run.framework, "lane": run.lane, "seed": run.seed,
-            "fold": run.fold, "status": document["status"], "reason": document.get("reason") or "",
+            "fold": run.fold, "repeat": run.repeat, "status": document["status"],
+            "reason": document.get("reason") or "",
             "chosen_epoch": number(choice.get("epoch")), "val_loss": number(choice.get("val_loss")),
             "threshold": number(threshold.get("value")), **cost(record), "command": document.get("command") or "",
         })  # fmt: skip
     rows += [
         {"task": run.task, "model": run.model, "framework": run.framework, "lane": run.lane, "seed": run.seed,
-         "fold": run.fold, "status": "not run", "reason": "", "command": ""}
+         "fold": run.fold, "repeat": run.repeat, "status": "not run", "reason": "", "command": ""}
         for run in evidence.missing
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -199,14 +200,34 @@ def differing(settings: pd.DataFrame) -> pd.DataFrame:
     return settings[[len(set(values)) > 1 for _, *values in settings.itertuples(index=False)]]
 
 
-def write_table(directory: Path, name: str, table: pd.DataFrame, latex: bool = False) -> None:
-    """Write NAME.csv, and NAME.tex where asked for; a table without rows is not written."""
+def write_table(directory: Path, name: str, table: pd.DataFrame, latex: bool = True) -> None:
+    """Write NAME.csv and, unless told not to, NAME.tex (booktabs); a table without rows is not written."""
     if table.empty:
         return
     write_csv(directory / f"{name}.csv", table.map(defused))
     if latex:
-        text = table.to_latex(index=False, escape=True, float_format="%.4f", na_rep="--")
-        write_text(directory / f"{name}.tex", text)
+        write_text(directory / f"{name}.tex", latex_of(table))
+
+
+LATEX_HEAD = "% \\usepackage[utf8]{inputenc}, \\usepackage{booktabs}\n"
+LATEX_SIGNS = {  # that plain LaTeX does not know -> what it writes for them
+    "\u2212": "$-$", "\u00b1": "$\\pm$", "\u00d7": "$\\times$", "\u2191": "$\\uparrow$",
+    "\u2193": "$\\downarrow$", "\u2192": "$\\rightarrow$", "\u2265": "$\\geq$", "\u2264": "$\\leq$",
+    "\u2026": "\\dots{}", "\u2013": "--", "\u00a0": "~", "\u25cf": "$\\bullet$",
+}  # fmt: skip
+
+
+def latex_of(table: pd.DataFrame) -> str:
+    """The table for a paper: special characters escaped, numbers to four decimals, small ones with an exponent."""
+    text = table.to_latex(index=False, escape=True, float_format=four_decimals, na_rep="--")
+    for sign, written in LATEX_SIGNS.items():
+        text = text.replace(sign, written)
+    return LATEX_HEAD + text
+
+
+def four_decimals(value: float) -> str:
+    """0.1235; 1.2e-13 where four decimals would leave nothing."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def finite(value: float) -> float | None:

@@ -17,6 +17,7 @@ from common.report.evidence import ordered
 from common.report.reading import comparison_keys
 from common.report.summary import CASCADE
 from common.report.terms import TASK_TITLE, metric_direction
+from common.report.verdict_words import short
 from common.report.wording import listed, percent, plain, signed
 from common.results import StudyRecord, read_json, read_study
 
@@ -48,6 +49,7 @@ SHOWN = {
         ("clean/", "gated_clean_slice_score"): "Clean behind gate",
     },
 }
+VERDICTS = "Verdicts: over seeds and over patients, one family a lane; margin declared beforehand."
 Numbers: TypeAlias = dict[str, dict[str, Any]]  # summary.json
 COSTS = {
     "steady_images_per_second": "Images/s, training",
@@ -72,7 +74,7 @@ def terminal_summary(study_directory: Path) -> RenderableType:
     if not parts:
         parts.append(Text("No run is complete, so there is nothing to compare."))
     else:
-        parts.append(Text(f"{caption(numbers)} A difference that is not visible is no proof of equality."))
+        parts.append(Text(f"{caption(numbers)} {VERDICTS}"))
     audit = read_json(path) if (path := study_directory / "data" / "audit.json").exists() else {}
     if sentence := unknown_patients(audit):
         parts.append(Text(sentence, style="yellow"))
@@ -88,7 +90,7 @@ def terminal_summary(study_directory: Path) -> RenderableType:
 
 def caption(numbers: Numbers) -> str:
     """Over how many seeds the numbers are."""
-    seeds = {entry["seeds"] for key, entry in numbers.items() if key != "about" and "seeds" in entry}
+    seeds = {entry["seeds"] for key, entry in numbers.items() if key != "about" and entry.get("seeds")}
     over = "One seed." if seeds == {1} else f"Mean ± SD over {' or '.join(map(str, sorted(seeds)))} seeds."
     return f"{over} Intervals: {percent(config.CONFIDENCE)}, over test patients, seeds held fixed."
 
@@ -111,8 +113,21 @@ def comparison_table(
     }
     return [
         Text(title, style="bold"),
+        *verdict_lines(numbers, prefix, settings.primary_metric),
         score_rows(numbers, prefix, frameworks, shown, settings.primary_metric),
     ]
+
+
+def verdict_lines(numbers: Numbers, prefix: str, metric: str) -> list[Text]:
+    """The verdict of each framework beside the reference: "keras-jax against torch: equivalent within ±0.05"."""
+    lines = []
+    for key, entry in numbers.items():
+        before, _, last = key.rpartition("/")
+        before, _, pair = before.rpartition("/")
+        if (before, last) == (prefix, metric) and entry.get("verdict"):
+            words = short(entry["verdict"], entry["margin"], entry["seeds"])
+            lines.append(Text(f"  {pair.replace('-vs-', ' against ')}: {words}"))
+    return lines
 
 
 def cascade_tables(record: StudyRecord, numbers: Numbers) -> list[RenderableType]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 from mask_study_fixture import PIXEL_MM, SIZE, make_mask_study, slice_pixels
+from report_fixture import leave_rasters
 
 from common import config, results
 from common.config import Run
@@ -266,12 +267,6 @@ def test_nothing_is_scored_without_a_lesion(tmp_path: Path) -> None:
 # --- figures ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_rasters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the PNG files, which take longest."""
-    monkeypatch.setattr("common.report.plotting.write_atomically", lambda path, write: None)
-
-
 @pytest.fixture(scope="module")
 def drawn(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Picture]]]:
     """The figures and their folder."""
@@ -285,7 +280,12 @@ def test_figures_hold_the_numbers_of_the_tables(
 ) -> None:
     scores = score_masks(compared(study))
     folder, pictures = drawn
-    strip, by_size, distance = pictures["cases"]
+    strip, by_size, distance, area = pictures["cases"]
+    for score in scores.of("lesion", "dice_score"):  # the error of the area, of each framework
+        gaps = area.table[f"{score.framework}_px"] - area.table["true_px"]
+        low, high = gaps.mean() - 1.96 * gaps.std(), gaps.mean() + 1.96 * gaps.std()
+        for value in (gaps.mean(), low, high):
+            assert f"{value:+.1f}".replace("-", "−") in area.caption
     for score in scores.of("lesion", "dice_score"):
         for table in (strip.table, by_size.table):
             drawn = table.loc[table["framework"] == score.framework, "dice_score"]
@@ -401,14 +401,14 @@ def test_outlines_lie_on_the_border_of_the_mask() -> None:
     assert path_data([]) == ""
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_the_gallery_says_why_it_is_empty(study: Path, tmp_path: Path) -> None:
     comparison = compared(study)
     assert "not at hand" in build_mask_gallery(comparison, None, tmp_path).reason
     assert "none of those chosen" in build_mask_gallery(comparison, lambda sample_id: None, tmp_path).reason
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_one_framework_alone(tmp_path: Path) -> None:
     directory = make_mask_study(tmp_path / "study", frameworks=(KERAS,), seeds=1)
     comparison = compared(directory)
@@ -508,7 +508,7 @@ def test_frameworks_are_gated_by_their_own_classifier(tmp_path: Path) -> None:
     assert [(arm.framework, arm.seeds) for arm in one.levels[0].arms] == [(TORCH, (0,))]
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -524,7 +524,7 @@ def test_a_missing_stage_is_a_sentence(tmp_path: Path, options: dict[str, Any], 
     assert said in render_cascade(section)
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_what_the_cascade_says(study: Path, tmp_path: Path) -> None:
     section = cascade_section(read_study(study), tmp_path)
     (one,) = section.views
@@ -559,7 +559,7 @@ def environment(suffix: str) -> jinja2.Environment:
 
 def render(comparison: MaskComparison, section: SegmentationSection, suffix: str = "html") -> str:
     return environment(suffix).get_template(f"segmentation.{suffix}.j2").render(
-        one={"comparison": comparison, "title": "Lesion masks: U-Net"}, masks=section, colours=COLOURS,
+        one={"comparison": comparison, "title": "Lesion masks: U-Net", "strips": []}, masks=section, colours=COLOURS,
         confidence="95\u00a0%", svg=Markup,
     )  # fmt: skip
 
@@ -575,7 +575,7 @@ def section(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmentati
     comparison = compared(study)
     figures = tmp_path_factory.mktemp("figures")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.report.plotting.write_atomically", lambda path, write: None)  # no PNG
+        leave_rasters(patch)
         return segmentation_section(comparison, score_masks(comparison), slice_pixels, figures)
 
 

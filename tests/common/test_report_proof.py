@@ -21,6 +21,7 @@ from proof_fixture import (
     write_ladder,
     write_parity,
 )
+from report_fixture import leave_figures
 from study_fixture import make_study
 from test_report import Page, edit_run
 
@@ -46,7 +47,7 @@ HARMLESS = sum(name in config.PARITY_HARMLESS for name, _ in PLANTED)
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reported study with everything beside it, without the PNG files; one training and two faults differ."""
+    """A reported study with everything beside it, its figures empty; one training and two faults differ."""
     directory = make_study(tmp_path_factory.mktemp("proof") / "demo", seeds=1)
     write_all(directory)
     rows = [parity_row(model) for model in MODELS]
@@ -58,15 +59,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     write_parity(directory, rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.report.plotting.write_atomically", lambda path, write: None)
+        leave_figures(patch)
         write_report(directory)
     return directory
-
-
-@pytest.fixture
-def no_rasters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the PNG files, where a test looks at the page only."""
-    monkeypatch.setattr("common.report.plotting.write_atomically", lambda path, write: None)
 
 
 def certificate(directory: Path, *rows: dict[str, Any], mutations: Any = ()) -> Certificate:
@@ -195,7 +190,7 @@ def test_page_shows_the_proof(study: Path) -> None:
     assert text.count("</span> changes nothing") == HARMLESS
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_the_runs_of_a_study_are_set_beside_the_proof(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
     write_parity(directory, [parity_row("cnn"), parity_row("cnn", precision="float32")], [])
@@ -217,6 +212,7 @@ def test_numbers_of_the_proof_are_on_disk(study: Path) -> None:
     assert numbers["lockstep/cnn/keras-tensorflow/float64/loss_max_rel"] == {
         "value": 3.4e-13,
         "tolerance": 1e-10,
+        "floor": None,
     }
     assert numbers["lockstep/unet/keras-jax/float64/passed"] == {"value": False, "steps": 100}
     assert numbers["lockstep/unet/keras-tensorflow/float32/weights_max_rel"]["tolerance"] is None
@@ -266,7 +262,7 @@ def test_rounding_errors_are_not_called_a_cause(tmp_path: Path) -> None:
     assert climb.visible(dataclasses.replace(rung, share=1e-3))
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_a_rung_that_failed_leaves_a_hole(tmp_path: Path) -> None:
     write_ladder(tmp_path)
     table, last = (
@@ -345,23 +341,7 @@ def test_page_is_whole(study: Path) -> None:
     assert {"proof", "ladder", "defaults"} <= anchors <= set(page.ids)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_page_in_a_browser(study: Path, browser: Any, width: int, scheme: str) -> None:
-    """No violation of axe's accessibility rules, no sideways scrolling, nothing refused by the page's policy."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    complaints: list[str] = []
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.on("console", lambda message: complaints.append(message.text))
-    page.goto((study / "report.html").as_uri())
-    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    found = axe.Axe().run(page)
-    page.close()
-    assert found.violations_count == 0, found.generate_report()
-    assert not complaints
-
-
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_nothing_is_said_where_nothing_is_beside(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
     text = write_report(directory).read_text(encoding="utf-8")
@@ -370,7 +350,7 @@ def test_nothing_is_said_where_nothing_is_beside(tmp_path: Path) -> None:
     assert not (directory / "tables" / "parity.csv").exists()
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", ["parity.json", "ladder.json", "defaults.json"])
 @pytest.mark.parametrize(
     "content",
@@ -397,7 +377,7 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path: Path, name: str, conte
     )
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_the_page_tells_of_damaged_files_and_goes_on(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
     write_all(directory)
@@ -409,7 +389,7 @@ def test_the_page_tells_of_damaged_files_and_goes_on(tmp_path: Path) -> None:
     assert "cannot be used" in (directory / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_steps_that_cannot_be_read_leave_the_proof(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
     write_parity(directory)
@@ -420,7 +400,7 @@ def test_steps_that_cannot_be_read_leave_the_proof(tmp_path: Path) -> None:
     assert not list((directory / "figures").glob("lockstep-*"))
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_names_from_the_files_are_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     directory = make_study(tmp_path / "study", frameworks=(TORCH,), seeds=1)
@@ -433,12 +413,12 @@ def test_names_from_the_files_are_escaped(tmp_path: Path) -> None:
         text = path.read_text(encoding="utf-8").replace("Starting weights", evil).replace("GELU", evil)
         path.write_text(text.replace("the drawn phantom", evil), encoding="utf-8")
     text = write_report(directory).read_text(encoding="utf-8")
-    assert "script" not in Page(text).tags
+    assert text.count("<script") == 1
     assert text.count("&lt;script&gt;") > 8
     assert "<script>" not in (directory / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_equal_files_give_equal_bytes(study: Path, tmp_path: Path) -> None:
     directory = make_study(tmp_path / "demo", seeds=1)
     for name in ("parity.json", "parity_steps.csv", "ladder.json", "ladder.csv", "defaults.json"):
@@ -459,7 +439,7 @@ def checks_of(directory: Path) -> list[Check]:
     return comparison_checks(comparison)
 
 
-@pytest.mark.usefixtures("no_rasters")
+@pytest.mark.usefixtures("no_figures")
 def test_what_differs_by_design_fails_no_check(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=1, lane="native")
     names = {check.name: check.verdict for check in checks_of(directory)}
@@ -475,8 +455,8 @@ def test_what_differs_by_design_fails_no_check(tmp_path: Path) -> None:
     assert "Native lane: each framework with its own defaults." in text
     for words in (
         "channels first",
-        "recipe.<wbr>adam_epsilon",
-        "spec.<wbr>flatten_order",
+        "recipe.<wbr>adam_<wbr>epsilon",
+        "spec.<wbr>flatten_<wbr>order",
         "Normal or stroke: Plain CNN, native",
     ):
         assert words in text

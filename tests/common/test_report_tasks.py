@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from report_fixture import leave_figures
 from rich.console import Console
 from study_fixture import AUDIT, make_study
 
@@ -23,11 +24,10 @@ from common.options import Parser, add_study_options, study_of
 from common.report import terminal_summary, write_report
 from common.report.checks import comparison_checks, study_checks
 from common.report.context import command, limits, phase_words, starts
-from common.report.evidence import Comparison, Level
+from common.report.evidence import Comparison
 from common.report.gallery import choose
-from common.report.prose import headline
 from common.report.reading import read_evidence
-from common.report.scores import Difference, score_comparison
+from common.report.scores import score_comparison
 from common.report.study_views import setting_view
 from common.report.tables import setting_table
 
@@ -39,11 +39,11 @@ SUBTYPE = "aligned/subtype/densenet121"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reported study of two tasks with an external set, without the PNG files, shared by tests that only read it."""
+    """A reported study of two tasks with an external set, its figures empty, shared by tests that only read it."""
     directory = make_study(tmp_path_factory.mktemp("tasks") / "demo", seeds=2, pairs=PAIRS, external=10)
     results.write_json(directory / "data" / "audit.json", AUDIT | INVENTORY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.report.plotting.write_atomically", lambda path, write: None)
+        leave_figures(patch)
         write_report(directory, lambda sample_id: np.full((40, 48), 90, dtype=np.uint8))
     return directory
 
@@ -354,53 +354,22 @@ def test_the_inventory_is_told(study: Path) -> None:
         assert "the mask is 10x10" in text
         assert "two outlines" in text
         assert "12 from a file, 30 recovered from a picture with the lesion painted on" in text
-    assert text.index("Patients unknown") < text.index("## Overview")
+    assert text.index("Patients unknown") < text.index("## The verdict")
     left_out = pd.read_csv(study / "tables" / "left_out.csv")
     assert left_out["what"].tolist() == ["image", "mask"]
 
 
-def test_the_overview_has_a_line_for_each_model(study: Path, summary: dict[str, Any]) -> None:
+def test_each_model_has_a_verdict_that_leads_to_its_numbers(study: Path) -> None:
     page = (study / "report.html").read_text(encoding="utf-8")
-    overview = page[page.index('id="overview"') : page.index('id="binary"')]
+    verdicts = page[page.index('id="verdicts"') : page.index('id="differs"')]
     for key in ("aligned/binary/cnn", SUBTYPE):
         slug = key.replace("/", "-")
-        assert f'href="#{slug}"' in overview
+        assert f'href="#{slug}"' in verdicts
         assert f'id="{slug}"' in page
-        for framework in BOTH:
-            mean = summary[f"{key}/{framework}/auroc_score"]["mean"]
-            assert f"{mean:.3f}" in overview
-    assert overview.count("is visible on 10 test patients") + overview.count("On these 10 test patients") == 2
+        assert f'data-key="{key}/{KERAS}-vs-{TORCH}/auroc_score#difference"' in verdicts
+        assert f'data-key="{key}/{TORCH}/auroc_score#mean"' in page[page.index(f'id="{slug}"') :]
     assert page.count("Same decoded pixels") == 1  # told once for all
     assert len(page) < 3_000_000
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_page_of_several_tasks_in_a_browser(study: Path, browser: Any, width: int, scheme: str) -> None:
-    """No violation of axe's rules and no sideways scrolling, with every folded part open."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.goto((study / "report.html").as_uri())
-    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    found = axe.Axe().run(page)
-    page.close()
-    assert found.violations_count == 0, found.generate_report()
-
-
-def test_a_metric_that_falls_is_said_to() -> None:
-    level = make_level()
-    gap = Difference(KERAS, TORCH, "slice", "brier_score", (0.05, 0.06), 0.055, 0.01, 0.02, 0.09)
-    assert "keras-tensorflow is above torch in Brier score (lower is better)" in headline(
-        gap, level, "binary"
-    )
-    masks = Difference(KERAS, TORCH, "lesion", "dice_score", (0.05,), 0.05, np.nan, 0.02, 0.09)
-    lesion = dataclasses.replace(level, name="lesion")
-    assert headline(masks, lesion, "segmentation").startswith("On these 3 test patients with a lesion, keras")
-
-
-def make_level() -> Level:
-    names = np.array(["a", "b", "c"])
-    return Level("slice", names, names, np.array([0, 1, 1]), ())
 
 
 # --- the terminal -------------------------------------------------------------------------------------------------

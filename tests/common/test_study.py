@@ -250,10 +250,10 @@ def test_what_would_not_be_comparable_is_refused(data: Path, directory: Path, na
 
 def test_lanes_seeds_and_repeats_may_grow(data: Path, directory: Path) -> None:
     first = dataclasses.replace(make_study(data), seeds=1)
-    prepare_study(dataclasses.replace(first, lanes=("native",), accepted=("one",)), directory)
+    prepare_study(dataclasses.replace(first, lanes=("native",), accepted=("painted-inputs",)), directory)
     grown = prepare_study(dataclasses.replace(first, seeds=2, repeats=1), directory).study
     assert (grown.lanes, grown.seeds, grown.repeats) == (("aligned", "native"), 2, 1)
-    assert grown.accepted == ("one",)
+    assert grown.accepted == ("painted-inputs",)
 
 
 @pytest.mark.parametrize("change", ["pixel", "removed", "added", "label"])
