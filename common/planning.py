@@ -72,8 +72,8 @@ def line(
     split = " on one split" if study.folds > 1 else ""
     folds = f". The test over {study.folds} folds is another, and not planned here" if study.folds > 1 else ""
     return (
-        f"{', '.join(models)}, {lane} lane: {seeds_words(seeds)}{split} can show {shown}; power {config.POWER:.0%}, "
-        f"{source(expected)}{folds}"
+        f"{', '.join(models)}, {lane} lane: {seeds_words(seeds)}{split} can show {shown}; power {config.POWER:.0%} "
+        f"of a paired t test, {source(expected)}, given patients enough{folds}"
     )
 
 

@@ -197,7 +197,13 @@ def components(scores: NDArray[np.float64], patient_variance: float) -> tuple[Co
     """Where the scores' variance comes from, (frameworks, S, K); empty where there is no second seed."""
     if scores.shape[1] < 2 or not np.isfinite(scores).all():
         return ()
-    return variance_components(scores, patient_variance if math.isfinite(patient_variance) else None)
+    found = variance_components(scores, patient_variance if math.isfinite(patient_variance) else None)
+    if scores.shape[2] == 1:
+        return found
+    # Its interval counts the folds as independent; what a framework does over other splits is the verdict's interval
+    return tuple(
+        replace(one, ci_low=math.nan, ci_high=math.nan) if one.name == "framework" else one for one in found
+    )
 
 
 # --- the word -----------------------------------------------------------------------------------------------------
@@ -224,7 +230,8 @@ def word_of(verdict: Verdict, family: int) -> str:
         return "no score"
     enough = could_differ(len(verdict.seeds), verdict.folds, family)
     different = verdict.p_holm < config.ALPHA and (enough or verdict.folds == 1)
-    if verdict.equivalence.equivalent and verdict.equivalent_over_patients:
+    several = len(verdict.seeds) >= config.MIN_INTERVAL_SEEDS  # folds of one seed say nothing of other seeds
+    if several and verdict.equivalence.equivalent and verdict.equivalent_over_patients:
         return "negligible" if different else "equivalent"
     if different:
         return "different"

@@ -35,8 +35,9 @@ def statistics(facts: Facts) -> Answer:
         )
     if not facts.verdicts:
         return part(words, "A test between frameworks", "#variance", "a study of two frameworks")
+    tests = "sign flips over seeds" if facts.study.folds == 1 else "corrected tests over folds"
     return filled(
-        f"{words}; differences by sign flips over seeds and by drawing patients, equivalence by two one-sided tests, "
+        f"{words}; differences by {tests} and by drawing patients, equivalence by two one-sided tests, "
         "Holm over the primary comparisons of a lane",
         "#verdicts",
     )
@@ -62,9 +63,10 @@ def explanations(facts: Facts) -> Answer:
 def internal(facts: Facts) -> Answer:
     if not facts.comparisons:
         return lacking(f"Scores. {NO_RUN}", AGAIN)
-    return filled(
-        f"On {plural(facts.test_patients, 'patient')} of the same source who were not trained on", "#verdicts"
-    )
+    tested = f"On {plural(facts.test_patients, 'patient')} of the same source"
+    if facts.patient_check.verdict != "pass":
+        return part(tested, "That none of them was trained on: see the data's checks", "#data")
+    return filled(f"{tested} who were not trained on", "#verdicts")
 
 
 def external(facts: Facts) -> Answer:

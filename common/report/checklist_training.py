@@ -49,7 +49,9 @@ def disjoint(facts: Facts) -> Answer:
 
 
 def sample_size(facts: Facts) -> Answer:
-    plans = [one.plan for one in facts.verdicts if math.isfinite(one.plan.detectable_difference)]
+    plans = [
+        one.plan for one in facts.verdicts if one.folds == 1 and math.isfinite(one.plan.detectable_difference)
+    ]
     tested = f"{plural(facts.test_patients, 'patient')} in the test part, as many as the data give"
     if not facts.test_patients:
         return lacking("Sizes of the samples; nothing could be scored", AGAIN)

@@ -129,12 +129,15 @@ def limits(evidence: Evidence) -> list[str]:
     comparisons = evidence.comparisons
     named = {metric_title(one.task, one.primary_metric).removesuffix(" (macro)"): None for one in comparisons}
     first = listed(list(named)) if comparisons else "the primary metric"
+    elsewhere = "other hospitals are in none of the intervals"
+    if evidence.record.study.folds == 1:
+        elsewhere = f"other splits and {elsewhere}"
     lines = [
         f"Many metrics are shown, and only {first} {'were' if len(named) > 1 else 'was'} named beforehand and "
         f"{'are' if len(named) > 1 else 'is'} judged. Every other number is descriptive: its interval is over test "
         "patients only, and not corrected for being one of many.",
         "“Undecided” is not “equal”. “Equivalent” holds within the margin, for other seeds and for patients like "
-        "these; other splits and other hospitals are in none of the intervals.",
+        f"these; {elsewhere}.",
         "Times are those of this machine with these process settings, and of runs that may have shared it.",
     ]
     patients = [level.patients for one in comparisons for level in one.levels[:1]]

@@ -76,15 +76,17 @@ def fair_light(checks: Sequence[Check], companions: Companions, verdicts: Sequen
     if proof is None:
         said = "Every check of the runs passed, but no lock-step proof lies beside this study (compare.py parity)."
         return Light("Fair", "amber", "Checked, not proved", said, "#checks")
-    proved = {(row["model"], row["framework"]) for row in proof.parity.to_dict("records")}
-    proved |= {(row["model"], row["reference"]) for row in proof.parity.to_dict("records")}
+    rows = [row for row in proof.parity.to_dict("records") if row["precision"] == "float64"]
+    proved = {(row["model"], row[side]) for row in rows for side in ("framework", "reference")}
     wanted = {(one.model, name): None for one in verdicts for name in (one.framework, one.reference)}
     open_ones = [f"{MODEL_TITLE[model]} in {FRAMEWORK_TITLE[name]}" for model, name in wanted
                  if (model, name) not in proved]  # fmt: skip
     if open_ones:
-        said = f"Every check passed; the lock-step proof beside this study leaves out {listed(open_ones)}."
+        said = f"Every check passed; the lock-step proof in float64 beside this study leaves out {listed(open_ones)}."
         return Light("Fair", "amber", "Proved in part", said, "#proof")
     said = f"All {len(checks)} checks of the runs passed, and the lock-step proof shows one algorithm."
+    if any(one.lane == "native" for one in verdicts):
+        said += " In the native lane each framework has its own defaults on top, which is what that lane compares."
     return Light("Fair", "green", "Fair", said, "#proof")
 
 
@@ -112,13 +114,13 @@ def leak_light(checks: Sequence[Check], audit: Mapping[str, Any]) -> Light:
         return Light(name, "red", "Overruled" if overruled else "Refused", said, "#data")
     if unknown := unknown_patients(audit):
         return Light(name, "amber", "Not known", unknown, "#data")
-    if not findings:
-        said = "No patient and no picture stands on two sides, but the study's folder holds no full audit."
-        return Light(name, "amber", "Split checked only", said, "#data")
     open_ones = [check.name for check in checks if check.name in sides and check.verdict == "unknown"]
     if open_ones:
         said = f"Cannot be told from the files: {'; '.join(lower_first(one) for one in open_ones)}."
         return Light(name, "amber", "Not known", said, "#data")
+    if not findings:
+        said = "No patient and no picture stands on two sides, but the study's folder holds no full audit."
+        return Light(name, "amber", "Split checked only", said, "#data")
     warned = [str(one.get("name")) for one in findings
               if one.get("verdict") == "warn" and one.get("name") in LEAK_FINDINGS]  # fmt: skip
     if warned:
@@ -140,7 +142,8 @@ def data_light(verdicts: Sequence[Verdict]) -> Light:
     waiting = [one for one in scored if one.word not in DECIDED]
     short = [one for one in waiting if not seeds_suffice(one)]
     few = [one for one in waiting if not patients_suffice(one)]
-    if not short and not few:
+    unscored = len(verdicts) - len(scored)
+    if not short and not few and not unscored:
         said = f"{of_all(scored, scored).capitalize()} had seeds and patients enough for the margin."
         least = min(one.patients for one in scored)
         if least < FEW_PATIENTS:
@@ -151,7 +154,8 @@ def data_light(verdicts: Sequence[Verdict]) -> Light:
     if short:
         worst = max(short, key=seeds_wanted)
         takes = seeds_wanted(worst)
-        need = f" (it takes about {int(takes)}, not {len(worst.seeds)})" if math.isfinite(takes) else ""
+        planned = worst.folds == 1 and math.isfinite(takes)  # of folds nothing is planned
+        need = f" (it takes about {int(takes)}, not {len(worst.seeds)})" if planned else ""
         if len(worst.seeds) < config.MIN_INTERVAL_SEEDS:  # nothing can be planned on
             need = f" ({len(worst.seeds)}; a difference takes {config.MIN_VERDICT_SEEDS} or more)"
         of_what = "seeds" if all(one.folds == 1 for one in short) else "runs, over seeds and folds,"
@@ -161,6 +165,8 @@ def data_light(verdicts: Sequence[Verdict]) -> Light:
         half = half_width(worst)
         wide = f" (their interval reaches ±{plain(half, decimals([(-half, half)]))}, the margin is ±{worst.margin:g})"
         parts.append(f"too few test patients in {of_all(few, scored)}{wide if math.isfinite(half) else ''}")
+    if unscored:
+        parts.append(f"no shared scored runs in {unscored} of {len(verdicts)} comparisons")
     lacking = {id(one) for one in (*short, *few)}
     all_lack = len(lacking) == len(scored)
     said = f"There are {', and '.join(parts)}: what does not show there may still be so."

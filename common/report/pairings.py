@@ -245,6 +245,9 @@ def repeated(
     found = chosen(complete, comparison.lane, comparison.task, comparison.model, 1)
     for name in reversed(names):
         mine = [record for record in found if record.run.framework == name]
+        have = {(record.run.seed, record.run.fold) for record in mine}
+        whole = {seed for seed, _ in have if all((seed, fold) in have for fold in comparison.folds)}
+        mine = [record for record in mine if record.run.seed in whole]
         keys = {(record.run.seed, record.run.fold) for record in mine}
         first = [
             record

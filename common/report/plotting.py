@@ -72,6 +72,7 @@ STYLE = {
 }
 
 PNG_DPI = 150
+PNG_LEVEL = 4  # of 9: half the time of the usual 6, a twentieth larger
 LONG_PATH = 60  # words of a path, three a point, from which it is shortened for the page
 PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -108,8 +109,14 @@ def new_panels(
 def new_sheet(count: int, columns: int, cell: float) -> tuple[Figure, list[Axes]]:
     """A figure of `count` bare cells for pictures, `cell` inches wide."""
     rows = -(-count // columns)
-    figure = Figure(figsize=(columns * cell, rows * cell * 1.32))
+    figure = Figure(
+        figsize=(columns * cell, rows * cell * 1.32), layout="none"
+    )  # every place is known beforehand
     FigureCanvasAgg(figure)
+    margin = 0.02 / columns
+    figure.subplots_adjust(
+        left=margin, right=1 - margin, top=1 - 0.15 / rows, bottom=0.15 / rows, wspace=0.04, hspace=0.4
+    )
     cells = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for axes in cells:
         axes.grid(False)
@@ -136,15 +143,21 @@ def finish(
     # `savefig` would draw everything twice, once to find the places
     FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
     raw = text.getvalue()
-    write_text(directory / f"{name}.svg", raw)
-    figure.set_dpi(PNG_DPI)
-    canvas = FigureCanvasAgg(figure)
-    write_atomically(
-        directory / f"{name}.png", lambda stream: canvas.print_png(stream, metadata={"Software": None})
-    )
+    vector, raster = directory / f"{name}.svg", directory / f"{name}.png"
+    if not (raster.exists() and vector.exists() and vector.read_text(encoding="utf-8") == raw):
+        write_text(vector, raw)
+        write_raster(figure, raster)
     write_csv(directory / f"{name}.csv", table.map(defused))
     svg = readout.scaled(themed(readout.named(raw, names), name, alt), scales)
     return Picture(name, title, caption, alt, svg, table)
+
+
+def write_raster(figure: Figure, path: Path) -> None:
+    """The figure as PNG, drawn a second time, which is a third of a figure's time: left out where nothing changed."""
+    figure.set_dpi(PNG_DPI)
+    canvas = FigureCanvasAgg(figure)
+    options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": PNG_LEVEL}}
+    write_atomically(path, lambda stream: canvas.print_png(stream, **options))
 
 
 def themed(raw: str, name: str, alt: str) -> str:

@@ -77,7 +77,7 @@ def forest_figure(verdicts: Sequence[Verdict], directory: Path) -> Picture | Non
             for one in known
         )
         lows = [low for one in known for low in (one.over_patients.ci_low, one.over_seeds.ci_low)]
-        bare = "" if np.isfinite(lows).all() else " No line: too few for an interval."
+        bare = "" if np.isfinite(lows).all() else " No line: no interval, from too few or too many undefined."
         floor = (
             " Grey ticks: the reference trained twice with one seed (A/A), its own noise." if repeats else ""
         )
@@ -228,8 +228,8 @@ def strip_figure(verdict: Verdict, directory: Path) -> Picture | None:
             else "their mean (too few seeds for an interval)"
         )
         floor = (
-            " Grey crosses: the reference trained twice with one seed (A/A); a framework's difference means "
-            "something only beyond them."
+            " Grey crosses: the reference trained twice with one seed (A/A); a single seed's "
+            "difference within them may be noise."
             if len(one.noise)
             else ""
         )

@@ -39,10 +39,14 @@ SYMBOL = {
     "too few seeds": "…",
     "no score": "–",
 }
+EXACT = (
+    "Over seeds the p-value is exact up to 20 of them, from every flip of the differences' signs: n seeds cannot bring "
+    f"it below 2/2ⁿ, so that a difference takes {least_seeds()} of them, and more in a larger family."
+)
 MEANING = {
-    "equivalent": "surely closer than the margin, over seeds and over patients",
+    "equivalent": "closer than the margin, shown at the 5 % level over seeds and over patients",
     "different": "a difference shows in other seeds and in other patients",
-    "negligible": "a difference shows, and is surely smaller than the margin",
+    "negligible": "a difference shows, and so does that it is smaller than the margin",
     "undecided": "neither was shown",
     "too few seeds": "so few seeds could not have shown a difference, however large",
     "no score": "no seed was scored in both frameworks",
@@ -165,24 +169,25 @@ def rule(verdicts: Sequence[Verdict]) -> list[str]:
         for lane, size in family_sizes(verdicts).items()
     ]
     tost = percent(1 - 2 * config.ALPHA)
+    one_split = all(one.folds == 1 for one in verdicts)
     lines = [
         f"Declared in the program before training: one primary metric a task, a margin of {within}, one family of "
         f"comparisons a lane ({'; '.join(lanes)}).",
         f"Equivalent: the {tost} interval over seeds (two one-sided tests, Schuirmann 1987) and the {tost} interval "
         "over test patients (bootstrap) both lie within the margin.",
-        "Different: the larger of two p-values, one over seeds (exact: every flip of the differences' signs) and one "
-        f"over test patients (bootstrap), is below {config.ALPHA:g} after Holm's correction. A difference must hold "
+        f"Different: the larger of two p-values, one over {'seeds' if one_split else 'runs'} and one over test "
+        f"patients (bootstrap), is below {config.ALPHA:g} after Holm's correction. A difference must hold "
         "for other seeds and for other patients.",
-        f"Every interval shown is a {percent(config.CONFIDENCE)} one, of one uncertainty: other seeds with these "
-        "patients, or other patients with these seeds. They are never merged.",
-        f"Fewer than {least_seeds()} seeds cannot show a difference: the exact test of n seeds has p = 2/2ⁿ at least.",
+        *([EXACT] if one_split else []),
+        f"Every interval shown is a {percent(config.CONFIDENCE)} one, of other {'seeds' if one_split else 'runs'} with "
+        "these patients, or of other patients with these runs. They are never merged.",
     ]
     if any(one.folds > 1 for one in verdicts):
         lines.append(
-            "With several folds the tests over seeds are over (seed, fold), with the variance of Nadeau and Bengio "
-            "(2003), because folds share training patients: over all runs, and over the folds with the mean of their "
-            "seeds; the more cautious of the two counts. Their mean is that of the folds, the difference that of the "
-            "pooled folds."
+            "Runs: with several folds the tests over seeds are over (seed, fold), with the variance of Nadeau and "
+            "Bengio (2003), because folds share training patients: over all runs, and over the folds with the mean "
+            "of their seeds; the more cautious of the two counts. Their mean is that of the folds, the difference "
+            "that of the pooled folds."
         )
     return lines
 

@@ -187,7 +187,8 @@ def not_shown(verdict: Verdict, family: int) -> Sentence:
     p_values = {f"p_{name}": probability(one.p_value) for name, one in over.items()}
     missing = [name for name, one in over.items() if not math.isfinite(one.p_value)]
     if missing:
-        return (Part(f"A difference cannot be tested: there are too few {listed(missing)}."),)
+        why = "too few of them, or the metric is undefined in too many draws"
+        return (Part(f"A difference cannot be tested over the {listed(missing)}: {why}."),)
     hidden = [name for name, one in over.items() if not one.p_value < config.ALPHA]
     if not hidden:
         return numbers(

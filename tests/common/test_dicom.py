@@ -217,12 +217,16 @@ def test_a_slice_is_no_mask(tmp_path: Path) -> None:
 
 def test_pydicom_is_loaded_for_dicom_files_only(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
+    written(tmp_path, slice_of(), "a.dcm")
     code = (
-        "import sys; from common.data.images import read_image; read_image(sys.argv[1]); "
-        "assert 'pydicom' not in sys.modules"
+        "import sys; from common.data.images import read_image\n"
+        "for path in sys.argv[1:]: read_image(path); print('pydicom' in sys.modules)"
     )
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=True, cwd=root)
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png"), str(tmp_path / "a.dcm")]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert answer.stdout.split() == ["False", "True"]
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

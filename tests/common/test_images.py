@@ -328,7 +328,9 @@ def test_nothing_but_image_error_comes_out_of_bad_bytes(
 def test_random_bytes_are_an_image_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes
 ) -> None:
-    fault_of(written(tmp_path_factory.getbasetemp(), start + data, "random"))
+    fault = fault_of(written(tmp_path_factory.getbasetemp(), start + data, "random"))
+    what = "holds no picture" if start.endswith(b"DICM") else "is no JPEG, PNG, BMP, TIFF picture"
+    assert fault.startswith(("is empty",) if not start + data else (what, "is damaged or incomplete"))
 
 
 def test_what_is_no_file_is_named_and_does_not_hang(tmp_path: Path) -> None:

@@ -99,7 +99,10 @@ def test_an_interval_that_is_missing_is_said_to_be(one: Verdict) -> None:
     both = dataclasses.replace(made(one, "undecided"), over_seeds=unknown, over_patients=unknown)
     assert "no interval over 3 seeds, no interval over 10 test patients" in plain_text(sentence(both))
     (untested, *_) = reasons(dataclasses.replace(both, seeds=tuple(range(6))), 1)
-    assert plain_text(untested) == "A difference cannot be tested: there are too few seeds and patients."
+    assert plain_text(untested) == (
+        "A difference cannot be tested over the seeds and patients: too few of them, or the metric is undefined in too "
+        "many draws."
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,10 +129,9 @@ FINE = [Check("Same recipe", "pass", ""), Check("No patient on two sides of a sp
 SIDES = Check("No patient on two sides of a split", "fail", "2 patients, e.g. a/1")
 
 
-def proof(passed: bool, model: str = "cnn") -> Companions:
-    rows: Any = SimpleNamespace(
-        to_dict=lambda how: [{"model": model, "framework": "keras-tensorflow", "reference": "torch"}]
-    )
+def proof(passed: bool, model: str = "cnn", precision: str = "float64") -> Companions:
+    row = {"model": model, "framework": "keras-tensorflow", "reference": "torch", "precision": precision}
+    rows: Any = SimpleNamespace(to_dict=lambda how: [row])
     section = ProofSection(((passed, ""),), (), (), None, (), "", rows, rows)
     return Companions(section, None, None, ())
 
@@ -140,6 +142,7 @@ def proof(passed: bool, model: str = "cnn") -> Companions:
         (FINE, proof(True), "green"),
         (FINE, NOTHING, "amber"),
         (FINE, proof(True, "unet"), "amber"),  # another model was proved
+        (FINE, proof(True, precision="float32"), "amber"),  # which shows no more than that both begin alike
         (FINE, proof(False), "red"),
         ([*FINE, Check("Same device", "unknown", "")], proof(True), "amber"),
         ([*FINE, Check("Same device", "fail", "")], proof(True), "red"),

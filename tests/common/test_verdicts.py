@@ -157,6 +157,10 @@ def test_folds_are_tested_over_seed_and_fold() -> None:
     calm = made_up(CALM.mean(axis=1), 0.001, (0.06, 0.14), by_fold=CALM)
     assert calm.over_seeds.ci_high - calm.over_seeds.ci_low > 2 * (naive.ci_high - naive.ci_low)
     assert within_families([calm])[0].word == "different"  # 15 runs of 3 seeds are enough
+    level = CALM[:1] - 0.1  # close in every fold, of one seed
+    alone = made_up(level.mean(axis=1), 0.6, NEAR, by_fold=level)
+    assert alone.equivalence.equivalent
+    assert within_families([alone])[0].word == "too few seeds"
     single = made_up(CALM[:1].mean(axis=1), 0.001, (0.06, 0.14), by_fold=CALM[:1])
     assert within_families([single])[0].word == "too few seeds"  # of one seed others cannot be told
 

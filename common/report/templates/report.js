@@ -227,7 +227,7 @@ const linesOf = (cell) => {
 const rowsOf = (table) => [...table.rows].map((row) => [...row.cells].map(linesOf));
 
 function csvFile(table) {
-  const guarded = (text) => (/^[=+@\t]/.test(text) && !/^\+[\d.]/.test(text) ? `'${text}` : text); // no formulas for a spreadsheet
+  const guarded = (text) => (/^[=+@\t\r-]/.test(text) && !/^[+-]?[\d.]+(e[+-]?\d+)?$/i.test(text) ? `'${text}` : text); // no formulas for a spreadsheet
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   return `${rowsOf(table).map((row) => row.map((text) => quoted(guarded(text))).join(",")).join("\n")}\n`;
 }
