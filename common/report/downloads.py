@@ -11,6 +11,10 @@ TITLES = {
     "scores": "Scores",
     "differences": "Paired differences",
     "classes": "Scores of each class",
+    "variance": "Where the variance comes from",
+    "churn": "Decisions that flip",
+    "noise": "A framework beside itself",
+    "other_tests": "Other tests",
     "cascade": "Two stages",
     "costs": "Time and memory",
     "checks": "Checks of fairness",
@@ -21,8 +25,11 @@ TITLES = {
     "parity": "The proof",
     "mutations": "Planted faults",
     "defaults": "Defaults of each framework",
-    "checklist": "Reporting checklist",
+    "checklist": "Reporting checklists",
+    "audit": "Audit of the data",
 }
+ENDS = {"-settings": "Settings"}  # of names that begin with a comparison
+STARTS = {"ladder-": "Ladder", "leak-": "Leak meter"}
 KINDS = {"csv": "text/csv", "tex": "application/x-tex"}
 
 
@@ -33,7 +40,7 @@ def downloads(directory: Path) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "title": TITLES.get(name, name.replace("_", " ").replace("-", ", ")),
+            "title": title_of(name),
             "files": {
                 kind: embedded(path)
                 for kind in KINDS
@@ -42,6 +49,23 @@ def downloads(directory: Path) -> list[dict[str, Any]]:
         }
         for name in (*known, *sorted(stems - set(TITLES)))
     ]  # fmt: skip
+
+
+def title_of(name: str) -> str:
+    """What a table is called: "Settings: aligned, binary, cnn" where its name is made of parts."""
+    if name in TITLES:
+        return TITLES[name]
+    for end, words in ENDS.items():
+        if name.endswith(end):
+            return f"{words}: {parts_of(name.removesuffix(end))}"
+    for start, words in STARTS.items():
+        if name.startswith(start):
+            return f"{words}: {parts_of(name.removeprefix(start))}"
+    return parts_of(name).capitalize()
+
+
+def parts_of(name: str) -> str:
+    return name.replace("_", " ").replace("-", ", ")
 
 
 def embedded(path: Path) -> dict[str, str]:

@@ -22,6 +22,13 @@ def asked(seeds: int, **changes: object) -> config.Study:
     return dataclasses.replace(study, **changes)  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def _expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spread that these sentences are about, whatever was measured last."""
+    known = {"aligned": {"classification": 0.03}, "native": {"classification": 0.07}}
+    monkeypatch.setattr(config, "EXPECTED_SEED_SD", known)
+
+
 @pytest.mark.parametrize(
     ("seeds", "changes", "said"),
     [
