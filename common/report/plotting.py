@@ -109,8 +109,8 @@ def new_panels(
 def new_sheet(count: int, columns: int, cell: float) -> tuple[Figure, list[Axes]]:
     """A figure of `count` bare cells for pictures, `cell` inches wide."""
     rows = -(-count // columns)
-    figure = Figure(figsize=(columns * cell, rows * cell * 1.32))
-    figure.set_layout_engine("none")  # every place is known beforehand
+    with mpl.rc_context({"figure.constrained_layout.use": False}):  # every place is known beforehand
+        figure = Figure(figsize=(columns * cell, rows * cell * 1.32))
     FigureCanvasAgg(figure)
     margin = 0.02 / columns
     figure.subplots_adjust(

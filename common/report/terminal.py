@@ -90,7 +90,10 @@ def terminal_summary(study_directory: Path) -> RenderableType:
 
 def caption(numbers: Numbers) -> str:
     """Over how many seeds the numbers are."""
-    seeds = {entry["seeds"] for key, entry in numbers.items() if key != "about" and entry.get("seeds")}
+    lanes = tuple(
+        f"{lane}/" for lane in config.STUDY_LANES
+    )  # the ladder and the leak meter have seeds of their own
+    seeds = {entry["seeds"] for key, entry in numbers.items() if key.startswith(lanes) and entry.get("seeds")}
     over = "One seed." if seeds == {1} else f"Mean ± SD over {' or '.join(map(str, sorted(seeds)))} seeds."
     return f"{over} Intervals: {percent(config.CONFIDENCE)}, over test patients, seeds held fixed."
 
