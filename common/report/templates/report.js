@@ -10,8 +10,7 @@ const make = (tag, properties = {}, ...children) => {
 };
 const say = (words) => (document.getElementById("said").textContent = words);
 const button = (text, label, click) => {
-  const element = make("button", { type: "button", textContent: text });
-  element.setAttribute("aria-label", label);
+  const element = make("button", { type: "button", textContent: text, ariaLabel: label });
   element.addEventListener("click", click);
   return element;
 };
@@ -25,11 +24,12 @@ function valueOf(cell) {
   return found ? Number(found[1].replaceAll(",", "").replaceAll("−", "-")) : text;
 }
 
+const blank = (value) => value === "" || value === "–";
+
 function compare(one, other) {
-  const empty = (value) => value === "" || value === "–";
-  if (empty(one) || empty(other)) return empty(one) - empty(other);
-  if (typeof one === typeof other) return typeof one === "number" ? one - other : one.localeCompare(other);
-  return typeof one === "number" ? -1 : 1;
+  if (blank(one) || blank(other)) return blank(one) - blank(other);
+  if (typeof one !== typeof other) return typeof one === "number" ? -1 : 1;
+  return typeof one === "number" ? one - other : one.localeCompare(other);
 }
 
 // Rows change places within their own group only; a group's heading stays its first row.
@@ -37,8 +37,7 @@ function sortBy(table, column, descending) {
   for (const body of table.tBodies) {
     const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
     const keyed = rows.map((row, place) => ({ row, place, value: valueOf(row.cells[column]) }));
-    const blank = (one) => one.value === "" || one.value === "–";
-    keyed.sort((a, b) => (blank(a) || blank(b) || !descending ? 1 : -1) * compare(a.value, b.value) || a.place - b.place);
+    keyed.sort((a, b) => (blank(a.value) || blank(b.value) || !descending ? 1 : -1) * compare(a.value, b.value) || a.place - b.place);
     body.append(...keyed.map((one) => one.row));
   }
 }
@@ -49,8 +48,7 @@ function makeSortable(table) {
   const tall = all("tbody [rowspan]", table).length || all("tbody [colspan]", table).some((cell) => cell.scope !== "rowgroup");
   if (!simple || tall || Math.max(...[...table.tBodies].map((body) => body.rows.length)) < 2) return;
   heads.forEach((head, column) => {
-    const sorter = make("button", { type: "button", className: "sort" });
-    sorter.append(...head.childNodes);
+    const sorter = make("button", { type: "button", className: "sort" }, ...head.childNodes);
     head.append(sorter);
     sorter.addEventListener("click", () => {
       const descending = head.getAttribute("aria-sort") === "ascending";
@@ -73,9 +71,7 @@ function filterPage() {
     const articles = all("article", section);
     if (articles.length && articles.every((article) => article.hidden)) section.hidden = true;
   }
-  for (const link of all(".bar a")) {
-    link.parentElement.hidden = Boolean(document.querySelector(link.hash)?.closest("section")?.hidden);
-  }
+  for (const link of all(".bar a")) link.parentElement.hidden = Boolean(document.querySelector(link.hash)?.closest("section")?.hidden);
   const active = Object.values(chosen).some(Boolean);
   document.getElementById("show-all").hidden = !active;
   const shown = all("main > section article[data-lane]").filter((one) => !one.closest("[hidden]")).length;
@@ -111,7 +107,8 @@ function words(axis, at) {
   const span = Math.abs(axis.ends[1] - axis.ends[0]);
   const digits = axis.log ? 0 : Math.max(0, Math.min(6, 3 - Math.floor(Math.log10(span || 1))));
   const rounded = axis.log ? value.toPrecision(2) : value.toFixed(Math.min(digits, 4));
-  return `${axis.label ? `${axis.label}: ` : ""}${rounded.replace("-", "−")}`;
+  const shown = Number(rounded) === 0 ? rounded.replace("-", "") : rounded.replace("-", "−");
+  return `${axis.label ? `${axis.label}: ` : ""}${shown}`;
 }
 
 // Long paths are written in relative steps: l right down, h right, v down.
@@ -136,15 +133,13 @@ function pointsOf(svg) {
   });
 }
 
-const tip = make("div", { className: "tip", hidden: true });
-tip.setAttribute("aria-hidden", "true");
+const tip = make("div", { className: "tip", hidden: true, ariaHidden: "true" });
 
 function showPoint(svg, point) {
   svg.querySelector(".spot")?.remove();
   if (!point) return (tip.hidden = true);
   const spot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
-  spot.setAttribute("class", "spot");
-  for (const [name, value] of Object.entries({ cx: point.x, cy: point.y, r: 6 })) spot.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ class: "spot", cx: point.x, cy: point.y, r: 6 })) spot.setAttribute(name, value);
   svg.append(spot);
   tip.replaceChildren(...(point.name ? [make("strong", { textContent: point.name })] : []), point.text.join("; "));
   (svg.closest("dialog") ?? document.body).append(tip);
@@ -156,15 +151,13 @@ function showPoint(svg, point) {
 }
 
 function makeReadable(svg) {
-  let points = null;
-  let place = -1;
+  let [points, place] = [null, -1];
   const every = () => (points ??= pointsOf(svg).sort((a, b) => a.name.localeCompare(b.name) || a.x - b.x || a.y - b.y));
   svg.tabIndex = 0;
   svg.addEventListener("pointermove", (event) => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
     const reach = 18 / svg.getScreenCTM().a; // px on the screen
-    let nearest = null;
-    let least = reach;
+    let [nearest, least] = [null, reach];
     for (const point of every()) {
       const distance = Math.hypot(point.x - at.x, point.y - at.y);
       if (distance < least) [nearest, least] = [point, distance];
@@ -213,17 +206,16 @@ function svgFile(svg) {
   const colours = Object.entries(JSON.parse(document.body.dataset.colours)).map(([name, value]) => `--${name}: ${value}`);
   copy.querySelector(".spot")?.remove();
   for (const name of ["tabindex", "data-scales"]) copy.removeAttribute(name);
-  copy.setAttribute("width", `${width}pt`);
-  copy.setAttribute("height", `${height}pt`);
-  copy.setAttribute("style", [svg.getAttribute("style") ?? "", "color: #000", "fill: currentColor", "background: #fff", "--card: #fff", "--ink: #000", "--soft: #555", "--line: #ccc", ...colours].join("; "));
+  const style = [svg.getAttribute("style") ?? "", "color: #000", "fill: currentColor", "background: #fff", "--card: #fff", "--ink: #000", "--soft: #555", "--line: #ccc", ...colours].join("; ");
+  for (const [name, value] of Object.entries({ width: `${width}pt`, height: `${height}pt`, style })) copy.setAttribute(name, value);
   return new XMLSerializer().serializeToString(copy);
 }
 
-const linesOf = (cell) => {
+function linesOf(cell) {
   const copy = cell.cloneNode(true);
   all("small, br", copy).forEach((part) => part.before(" "));
   return copy.textContent.replace(/\s+/g, " ").trim();
-};
+}
 const rowsOf = (table) => [...table.rows].map((row) => [...row.cells].map(linesOf));
 
 function csvFile(table) {
@@ -291,10 +283,9 @@ function followReader() {
 function unfold() {
   const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const folded = target && target.closest("details:not([open])");
-  if (folded) {
-    folded.open = true;
-    target.scrollIntoView();
-  }
+  if (!folded) return;
+  folded.open = true;
+  target.scrollIntoView();
 }
 
 document.body.append(dialog, tip);
