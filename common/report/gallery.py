@@ -219,11 +219,10 @@ def contact_sheet(
     rows = []
     with style():
         figure, cells = new_sheet(len(drawn), columns=A_KIND, cell=2.0)
-        for axes, (one, pixels) in zip(cells, drawn, strict=False):
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(f"{one.kind.replace('_', ' ')}\ntrue: {one.truth}", fontsize=8)
+        for cell, (one, pixels) in zip(cells, drawn, strict=True):
+            cell.show(pixels)
             lines = [f"{o.framework} {o.score:.2f} {o.predicted}" for o in one.opinions]
-            axes.set_xlabel("\n".join(lines), fontsize=7)
+            cell.write(f"{one.kind.replace('_', ' ')}\ntrue: {one.truth}", "\n".join(lines), size=7)
             for o in one.opinions:
                 rows.append({"kind": one.kind, "id": one.sample_id, "patient": one.patient, "true": one.truth,
                              "framework": o.framework, "score": o.score, "predicted": o.predicted,

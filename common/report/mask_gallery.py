@@ -223,22 +223,22 @@ def contact_sheet(
     rows = []
     with style():
         figure, cells = new_sheet(len(drawn), columns=A_KIND, cell=2.3)
-        for axes, (row, one, pixels) in zip(cells, drawn, strict=True):
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=(0, one.size, one.size, 0))
+        for cell, (row, one, pixels) in zip(cells, drawn, strict=True):
+            cell.show(pixels, units=one.size)
             for framework, (arm, place) in drawn_runs.items():
                 run = arm.runs[place]
                 for points in trace(slices.mask(run.y_pred[row])):
-                    axes.plot(*closed(points), color=COLOURS.get(framework, OTHER), linewidth=1.1,
+                    cell.plot(*closed(points), color=COLOURS.get(framework, OTHER), linewidth=1.1,
                               linestyle=DASHES.get(framework, "-"))  # fmt: skip
                 rows.append({"kind": one.kind, "id": one.sample_id, "patient": one.patient,
                              "true_px": int(slices.true_px[row]), "pixel_mm": float(slices.pixel_mm[row]),
                              "framework": framework, **slice_numbers(arm, place, row)})  # fmt: skip
             for points in trace(slices.mask(slices.truth[row])):
-                axes.plot(*closed(points), color=TRUTH_COLOUR, linewidth=1.2, linestyle=(0, (0.1, 2)),
+                cell.plot(*closed(points), color=TRUTH_COLOUR, linewidth=1.2, linestyle=(0, (0.1, 2)),
                           dash_capstyle="round")  # fmt: skip
-            axes.set_title(f"{one.kind.replace('_', ' ')}\ntrue: {one.area or 'no lesion'}", fontsize=8)
             lines = [f"{o.framework} {o.dice} {o.area}" for o in one.outlines]
-            axes.set_xlabel("\n".join(lines), fontsize=6.5)
+            above = f"{one.kind.replace('_', ' ')}\ntrue: {one.area or 'no lesion'}"
+            cell.write(above, "\n".join(lines), size=6.5)
         return finish(
             figure, directory, f"{comparison.slug}-examples", "Example slices",
             "Chosen by rule from the test part. Yellow dots: the true lesion; lines: what each framework marked.",

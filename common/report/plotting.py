@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from operator import sub
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from common.report import readout
 from common.results import defused, write_atomically, write_csv, write_text
@@ -106,23 +108,49 @@ def new_panels(
     return figure, [figure.add_subplot(grid[i, j]) for i in range(len(rows)) for j in range(len(columns))]
 
 
-def new_sheet(count: int, columns: int, cell: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` bare cells for pictures, `cell` inches wide."""
-    rows = -(-count // columns)
+@dataclass
+class Cell:
+    """The place of one picture on a sheet, with the methods of axes that a sheet needs. Axes of its own would take
+    longer than everything in them.
+    """
+
+    axes: Axes  # of the whole sheet, in inches, y downwards
+    left: float
+    top: float
+    side: float  # of the square that the picture fits into
+    scale: float = 1.0  # inches a unit of what is drawn on the picture
+
+    def show(self, pixels: NDArray[np.uint8], units: float = 1.0) -> None:
+        """A grey picture (H, W), its longer side as long as the cell's; `units` are its side for `plot`."""
+        height, width = (self.side * length / max(pixels.shape) for length in pixels.shape)
+        self.scale = self.side / units
+        box = (self.left, self.left + width, self.top + height, self.top)
+        self.axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=box, aspect="auto")
+
+    def plot(self, x: NDArray[np.float64], y: NDArray[np.float64], **how: Any) -> None:
+        self.axes.plot(self.left + self.scale * x, self.top + self.scale * y, **how)
+
+    def write(self, above: str, below: str, size: float) -> None:
+        self.axes.text(self.left, self.top - 0.04, above, fontsize=8, fontweight="bold", va="bottom")
+        middle, bottom = self.left + self.side / 2, self.top + self.side
+        self.axes.text(middle, bottom + 0.05, below, fontsize=size, ha="center", va="top")
+
+
+def new_sheet(count: int, columns: int, cell: float) -> tuple[Figure, list[Cell]]:
+    """A figure of `count` cells for pictures, `cell` inches wide."""
+    width, step = columns * cell, 1.32 * cell
+    height = -(-count // columns) * step
     with mpl.rc_context({"figure.constrained_layout.use": False}):  # every place is known beforehand
-        figure = Figure(figsize=(columns * cell, rows * cell * 1.32))
+        figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    margin = 0.02 / columns
-    figure.subplots_adjust(
-        left=margin, right=1 - margin, top=1 - 0.15 / rows, bottom=0.15 / rows, wspace=0.04, hspace=0.4
-    )
-    cells = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    for axes in cells:
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-        axes.set_xticks([])
-        axes.set_yticks([])
-    return figure, cells
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.set_autoscale_on(False)
+    return figure, [
+        Cell(axes, (i % columns + 0.03) * cell, i // columns * step + 0.2 * cell, 0.94 * cell)
+        for i in range(count)
+    ]
 
 
 def colour(framework: str) -> str:
