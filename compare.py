@@ -23,10 +23,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common import atlas, config, measure
+from common import atlas, config, interpreters, measure
 from common.audit import audit_folders
 from common.config import DEVICES, FRAMEWORKS, MODELS, NOTICE, PRECISIONS, PROFILES
-from common.engines import INSTALL, check_framework, missing_packages, probe_framework
+from common.engines import check_framework, install_command, missing_packages, probe_framework
 from common.errors import StudyError
 from common.ladder import climb_ladder, ladder_study
 from common.leak import measure_leak
@@ -35,6 +35,7 @@ from common.mutations import plant
 from common.options import (
     Parser,
     add_accept_option,
+    add_interpreter_options,
     add_study_options,
     check_source,
     directory_of,
@@ -56,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.insert(0, "study")  # the main job needs no word
     arguments = _parser().parse_args(words)
     console = Console(highlight=False, soft_wrap=True)
-    return run_guarded("compare.py", lambda: arguments.command(arguments, console))
+
+    def carry_out() -> int:
+        if "python_torch" in arguments:
+            interpreters.choose(arguments.python_torch, arguments.python_keras)
+        return int(arguments.command(arguments, console))
+
+    return run_guarded("compare.py", carry_out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     doctor = commands.add_parser("doctor", help="check this machine")
     doctor.set_defaults(command=_doctor)
+    for command in (study, parity, ladder, leak, defaults, doctor):
+        add_interpreter_options(command)
     return parser
 
 
@@ -128,7 +137,8 @@ def _add_parity_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="float64",
-        help="float32 is judged by how far the reference drifts from itself (default: %(default)s)",
+        help="float32 is judged by how far the reference drifts from itself; bfloat16 proves nothing and is refused "
+        "(default: %(default)s)",
     )
     add(
         "--steps",
@@ -324,12 +334,11 @@ def _doctor(arguments: argparse.Namespace, console: Console) -> int:
 
 def _examine(framework: str, console: Console) -> bool:
     """Start the framework as a worker would and print what it says of itself."""
-    if lacking := missing_packages(framework):
-        console.print(
-            f"{framework:24} not installed ({', '.join(lacking)}): {INSTALL[framework]}", markup=False
-        )
-        return False
     try:
+        if lacking := missing_packages(framework):
+            words = f"not installed ({', '.join(lacking)}): {install_command(framework)}"
+            console.print(f"{framework:24} {words}", markup=False)
+            return False
         facts = probe_framework(framework)
     except StudyError as error:
         console.print(f"{framework:24} not usable: {error}", markup=False)
@@ -337,6 +346,8 @@ def _examine(framework: str, console: Console) -> bool:
     console.print(
         f"{framework:24} {facts['framework']}, {facts['backend']}, device {facts['device']}", markup=False
     )
+    if measure.visible_gpus() and "no_cuda" in facts:
+        console.print(f"{'':24} sees no GPU: {facts['no_cuda']}", markup=False)
     return True
 
 

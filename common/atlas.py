@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from rich.text import Text
 from common.atlas_items import ITEMS as ITEMS
 from common.atlas_items import Item as Item
 from common.config import DEFAULTS, NOTICE
-from common.engines import module_of, worker_environment
+from common.engines import worker_command, worker_environment
 from common.errors import StudyError
 from common.framework import Framework
 from common.results import read_json, write_json
@@ -81,12 +80,12 @@ def probe(framework: Framework) -> dict[str, Any]:
 
 def ask(framework: str) -> dict[str, Any]:
     """The part of a framework, found in a process of its own. Raises StudyError if it gives none."""
-    module = module_of(framework)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / FILE
+        command = worker_command(framework, "defaults", "--out", str(path))
         try:
             answer = subprocess.run(
-                [sys.executable, "-m", module, "defaults", "--out", str(path)],
+                command,
                 env=worker_environment(framework, "cpu", PRECISION, threads=1),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -99,7 +98,7 @@ def ask(framework: str) -> dict[str, Any]:
         if not path.exists():
             last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
             raise StudyError(
-                f"the defaults of {framework} cannot be probed: {last[:300]}; try `python -m {module} defaults`"
+                f"the defaults of {framework} cannot be probed: {last[:300]}; try `python -m {command[2]} defaults`"
             )
         return read_part(path)
 

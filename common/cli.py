@@ -124,6 +124,7 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     predict.set_defaults(command=_predict)
 
     info = commands.add_parser("info", help="versions, device and models")
+    info.add_argument("--brief", action="store_true", help="without the models")
     info.set_defaults(command=_info)
 
     defaults = commands.add_parser("defaults", help="what this framework does when nothing is said")
@@ -219,10 +220,11 @@ def _predict(framework: Framework, arguments: argparse.Namespace, console: Conso
 def _info(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     device = framework.configure(Settings(arguments.device, "float32", arguments.threads))
     facts = {"device": device, **framework.environment(), **measure.common_environment()}
-    facts["models"] = ", ".join(
-        f"{name} ({sum(a.size for a in framework.read_weights(framework.build(spec)).values()):,} values)"
-        for name, spec in MODELS.items()
-    )
+    if not arguments.brief:
+        facts["models"] = ", ".join(
+            f"{name} ({sum(a.size for a in framework.read_weights(framework.build(spec)).values()):,} values)"
+            for name, spec in MODELS.items()
+        )
     facts["notice"] = NOTICE
     for name, value in facts.items():
         console.print(f"{name:24} {value}", markup=False)

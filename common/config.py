@@ -20,7 +20,9 @@ NOTICE = "Research only, not a medical device."
 FRAMEWORKS = ("torch", "keras-tensorflow", "keras-jax", "keras-torch")
 STUDY_LANES = ("aligned", "native")  # that a study can be in; see `LANES`
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("float32", "float64")
+# With bfloat16, convolutions and matrix products are in it; weights, optimizer state, batch norm's statistics, the last
+# layer and the loss are in float32.
+PRECISIONS = ("bfloat16", "float32", "float64")
 SPLITS = ("train", "val", "test")
 
 
@@ -424,7 +426,7 @@ PROFILES: dict[str, Profile] = {
         2,
         1,
         1,
-        {"binary": 7, "subtype": 5, "segmentation": 5},
+        {"binary": 16, "subtype": 5, "segmentation": 5},
         Phantom(patients=64),
         QUICK_SPECS,
         "random",
@@ -955,6 +957,14 @@ DICOM_WINDOW = "brain"
 PREFETCH_BATCHES = 4  # ready batches per stream; bounds its memory
 PREFETCH_THREADS = 2
 
+# --- time ---------------------------------------------------------------------------------------------------------
+
+# The answers whose median is the latency, of one image and of a batch: so many after a warm-up, or as many as come in
+# so many seconds, at least three
+LATENCY_ANSWERS = 15
+LATENCY_WARM_UP = 2  # the first may compile
+LATENCY_SECONDS = 0.2
+
 # --- the audit of the data (`common.data.audit`) --------------------------------------------------------------------
 
 # Findings that make a comparison invalid; each can be overridden by its name
@@ -1004,12 +1014,17 @@ WORKER_ENVIRONMENT: dict[str, str] = {
 
 # Further variables that the engine sets for a worker, or that change what a framework does; recorded when present.
 RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "JAX_ENABLE_X64",
     "JAX_PLATFORMS",
     "KERAS_BACKEND",
     "KERAS_TORCH_DEVICE",
     "OMP_NUM_THREADS",
+    "PYTORCH_ALLOC_CONF",
+    "TF_CUDNN_USE_AUTOTUNE",
+    "TF_DETERMINISTIC_OPS",
     "TF_NUM_INTEROP_THREADS",
     "TF_NUM_INTRAOP_THREADS",
     "XLA_FLAGS",

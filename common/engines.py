@@ -6,22 +6,22 @@ thread and allocator settings are read once at start, and a run that is killed m
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from common import measure
+from common import interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
+from common.cuda_packages import NO_GPU
 from common.errors import StudyError
+from common.interpreters import interpreter_of
 from common.measure import visible_gpus
 from common.results import discard_damaged, run_directory
 from common.run import clear_unfinished, record_failure, utc_now
@@ -52,8 +52,11 @@ Item = TypeVar("Item")
 
 
 def missing_packages(name: str) -> list[str]:
-    """The framework's packages that are not installed; imports nothing."""
-    return [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
+    """The framework's packages that its interpreter does not find; imports nothing.
+
+    An interpreter of its own is asked for the packages of `common` as well. Raises StudyError where it does not run.
+    """
+    return interpreters.missing(module_of(name), PACKAGES[name])
 
 
 def check_framework(name: str) -> None:
@@ -66,13 +69,25 @@ def check_framework(name: str) -> None:
     if missing := missing_packages(name):
         raise StudyError(
             f"framework {name!r} needs the package {' and '.join(missing)}, which is not installed here; "
-            f"run `{INSTALL[name]}` (compare.py can also leave it out with --frameworks)"
+            f"run `{install_command(name)}` (compare.py can also leave it out with --frameworks)"
         )
+
+
+def install_command(name: str) -> str:
+    """What installs a framework's packages where its workers look for them."""
+    own = interpreters.own_interpreter(module_of(name))
+    return f"{own} -m {INSTALL[name]}" if own else INSTALL[name]
 
 
 def module_of(framework: str) -> str:
     """The package that implements a framework."""
     return "torch_impl" if framework == "torch" else "keras_impl"
+
+
+def worker_command(framework: str, *words: str) -> list[str]:
+    """The command of a worker of a framework, in its interpreter."""
+    module = module_of(framework)
+    return [interpreter_of(module), "-m", module, *words]
 
 
 def framework_of(package: str) -> str:
@@ -93,6 +108,11 @@ def worker_environment(
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         environment[name] = str(threads)
     environment["TF_NUM_INTEROP_THREADS"] = "1"
+    environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as `nvidia-smi` counts, by which we tell GPUs
+    if interpreters.own_interpreter(module_of(framework)):
+        environment.pop("PYTHONHOME", None)  # of another installation
+    for name in interpreters.VARIABLES.values():
+        environment.pop(name, None)  # a worker is where it should be, and starts none
     if framework.startswith("keras-"):
         environment["KERAS_BACKEND"] = framework.removeprefix("keras-")
     if device == "cpu":
@@ -109,7 +129,7 @@ def probe_framework(framework: str) -> dict[str, str]:
 
     Raises StudyError if it cannot be started.
     """
-    command = [sys.executable, "-m", module_of(framework), "info"]
+    command = worker_command(framework, "info", "--brief")
     try:
         answer = subprocess.run(
             command,
@@ -125,26 +145,32 @@ def probe_framework(framework: str) -> dict[str, str]:
     facts = dict(parts for line in answer.stdout.splitlines() if len(parts := line.split(None, 1)) == 2)
     if answer.returncode or not {"framework", "backend", "device"} <= facts.keys():
         last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StudyError(f"{framework} does not start: {last[:300]}; try `python -m {command[2]} info`")
+        raise StudyError(f"{framework} does not start: {last[:300]}; try `{command[0]} -m {command[2]} info`")
     return facts
 
 
 def resolve_device(device: str, frameworks: Sequence[str]) -> str:
     """The one device that every framework is to use: as asked for, or for "auto" what they all see.
 
-    Raises StudyError where some see a GPU and others do not: their times would tell nothing.
+    Raises StudyError where "cuda" is asked for and one does not see it, and where for "auto" some see a GPU and others
+    do not: their times would tell nothing.
     """
-    if device != "auto":
+    if device == "cpu":
         return device
     if not visible_gpus():
+        if device == "auto":
+            return "cpu"
+        raise StudyError(f"device 'cuda' was asked for, but {NO_GPU}; use --device cpu")
+    facts = {framework: probe_framework(framework) for framework in frameworks}
+    blind = [name for name, found in facts.items() if found["device"] == "cpu"]
+    if not blind:
+        return "cuda"
+    if len(blind) == len(facts) and device == "auto":
         return "cpu"
-    seen = {framework: probe_framework(framework)["device"] for framework in frameworks}
-    if len(set(seen.values())) == 1:
-        return next(iter(seen.values()))
-    some = ", ".join(name for name, found in seen.items() if found != "cpu")
-    others = ", ".join(name for name, found in seen.items() if found == "cpu")
-    remedy = "install tensorflow[and-cuda] or " if "keras-tensorflow" in others else ""
-    raise StudyError(f"{some} sees cuda, {others} only cpu; {remedy}give --device cpu")
+    seeing = ", ".join(name for name in facts if name not in blind)
+    some = f"{seeing} sees cuda, " if seeing else "device 'cuda' was asked for: "
+    why = "; ".join(f"{name}: {facts[name].get('no_cuda', 'no reason given')}" for name in blind)
+    raise StudyError(f"{some}{', '.join(blind)} only cpu; mend that ({why}) or give --device cpu")
 
 
 def core_slots(workers: int, threads: int) -> list[list[int]]:
@@ -292,7 +318,7 @@ def _run_process(
         on_event(run, {"failed": str(error)})
         return
     on_event(run, {"started": started})
-    command = [sys.executable, "-m", module_of(run.framework), "run", str(study_directory), str(run.path)]
+    command = worker_command(run.framework, "run", str(study_directory), str(run.path))
     command += ["--threads", str(threads), "--supervised"]
     if cores:
         command += ["--cores", ",".join(map(str, cores))]

@@ -28,7 +28,7 @@ class Settings:
     """What is fixed before the first tensor exists."""
 
     device: str = "auto"  # auto | cpu | cuda
-    precision: str = "float32"  # float32 | float64
+    precision: str = "float32"  # bfloat16 | float32 | float64
     threads: int = 1  # compute threads of this process
     seed: int = 0  # of the framework's own draws (dropout); everything else is drawn in common
 
@@ -115,3 +115,6 @@ class Framework(Protocol):
 
     def synchronise(self) -> None:
         """Return when the device has finished all work given to it."""
+
+    def peak_device_mib(self) -> float | None:
+        """Largest memory that tensors held on the device so far, as its allocator counts it; None on a CPU."""

@@ -7,7 +7,6 @@ grow with every graph that TensorFlow keeps. A process that dies loses the train
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ def _work_through_list(
     framework, deaths = todo[0].framework, 0
     name = f"{framework}-seed{todo[0].seed}"
     path = directory / f"{name}.json"
-    command = [sys.executable, "-m", engines.module_of(framework), "climb", str(directory), str(path)]
+    command = engines.worker_command(framework, "climb", str(directory), str(path))
     command += ["--threads", str(THREADS)]
     if cores:
         command += ["--cores", ",".join(map(str, cores))]

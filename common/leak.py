@@ -15,7 +15,6 @@ another framework are added.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -181,8 +180,7 @@ def _train_all(
     def work(training: LeakTraining, slot: int, crew: Crew) -> None:
         own = training_directory(directory, training)
         own.mkdir(parents=True, exist_ok=True)
-        module = engines.module_of(training.framework)
-        command = [sys.executable, "-m", module, "leak", str(directory), str(training.path)]
+        command = engines.worker_command(training.framework, "leak", str(directory), str(training.path))
         command += ["--threads", str(THREADS)]
         if cores[slot]:
             command += ["--cores", ",".join(map(str, cores[slot]))]

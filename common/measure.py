@@ -82,6 +82,12 @@ class StepClock:
         return sum(self.step_seconds[step] for step in self._cold)
 
     @property
+    def compile_seconds(self) -> float | None:
+        """What the cold steps took beyond steady ones, compiling above all; None where there is no steady one."""
+        steady = self.steady_quantile_seconds(0.50)
+        return None if steady is None else max(0.0, self.first_step_seconds - len(self._cold) * steady)
+
+    @property
     def steady_step_seconds(self) -> list[float]:
         return [seconds for step, seconds in enumerate(self.step_seconds) if step not in self._cold]
 

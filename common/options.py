@@ -114,7 +114,12 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
     add("--epochs", type=positive_integer, metavar="N", help="instead of the profile's")
     add("--batch-size", type=positive_integer, metavar="N", help="instead of the recipe's")
     add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    add("--precision", choices=PRECISIONS, default="float32", help="default: %(default)s")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="bfloat16: products and convolutions in it, all that is kept in float32 (default: %(default)s)",
+    )
     add(
         "--workers",
         type=positive_integer,
@@ -134,6 +139,16 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="DIR",
         help="folder of the study (default: results/DATA-PROFILE, with -native in that lane alone)",
     )
+
+
+def add_interpreter_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--python-torch` and `--python-keras`: which Python runs the processes of a framework."""
+    for name, title in (("torch", "PyTorch"), ("keras", "Keras")):
+        parser.add_argument(
+            f"--python-{name}",
+            metavar="PATH",
+            help=f"the Python that has {title}, where that is installed apart (default: this one)",
+        )
 
 
 def add_accept_option(parser: argparse.ArgumentParser) -> None:

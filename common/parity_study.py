@@ -19,6 +19,7 @@ from rich.console import Console
 
 from common import config
 from common.config import BACKBONES, NOTICE, PARITY_TASKS, ModelSpec, Recipe, Study
+from common.errors import StudyError
 from common.parity import compare_traces
 from common.parity_table import (
     REFERENCE,
@@ -95,11 +96,22 @@ def prepare(asked: Asked, directory: Path, console: Console) -> StudyRecord:
         return prepare_study(study, directory, progress.tell)
 
 
+def require_provable(precision: str) -> None:
+    """Raise StudyError for a precision in which equal algorithms cannot be told from unequal ones."""
+    if precision not in config.PARITY_TOLERANCES:
+        known = " or ".join(sorted(config.PARITY_TOLERANCES, reverse=True))
+        raise StudyError(
+            f"--precision {precision} proves nothing: its numbers have 2 to 3 digits, and faults hide in the others; "
+            f"give {known}"
+        )
+
+
 def prove(asked: Asked, directory: Path, console: Console) -> bool:
     """Trace what is asked for and write `parity.json` and `parity_steps.csv`; whether everything agrees.
 
     Raises StudyError for what the user can mend.
     """
+    require_provable(asked.precision)
     read_parity(directory)  # lest another program's file be found out at the end
     workshop = directory / "parity"
     study, traces = workshop / "study", workshop / "traces"

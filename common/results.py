@@ -1,7 +1,7 @@
 """The run directory: written atomically, read back without trust, never silently overwritten.
 
 ```
-STUDY/study.json                                    Study, versions, data digest
+STUDY/study.json                                    Study, versions, data digest, who had an interpreter of its own
 STUDY/data/samples.csv  split.csv  audit.json       the table; `id,fold,split,task`; what was left out and why
 STUDY/.lock                                         held by the command that works here, else free; never removed
 STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/     an A/A run: seed0-fold0-repeat1/
@@ -18,7 +18,7 @@ run           {task, model, framework, lane, seed, fold, repeat}
 spec, recipe  the model spec and recipe as this framework had them in its lane (`config.in_lane`); study.json has those
               that the lanes start from
 environment   {name: version or setting}       variables  {environment variable: value}
-device        "cpu" | "cuda"                   threads    int        precision  "float32"
+device        "cpu" | "cuda"                   threads    int        precision  "bfloat16" | "float32" | "float64"
 git_commit    str | null                       command    what repeats this run
 data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}};
               of a segmentation run also masks_sha256, the decoded masks, as cache_sha256 the decoded pixels
@@ -27,11 +27,18 @@ weights       {initial_sha256, final_sha256, parameters}
 pretrained    null | {source, sha256}          the file that the backbone started from, hashed by the run
 phases        [{trainable, epochs, batch_norm}, ...]
 choice        {epoch, val_loss, rule}          threshold  {value, rule} | {value: null} where the largest score decides
-timings       import_seconds, build_seconds, first_step_seconds, step_p50_seconds, step_p95_seconds,
-              steady_images_per_second, wait_seconds, train_seconds, evaluate_seconds, checkpoint_seconds,
-              total_seconds, cpu_seconds; in the native lane epochs are timed, not steps: first_step, step_* and wait
-              are null (empty in history.csv), steady_images_per_second is of the epochs but the first of a phase
-memory        {peak_rss_mib, peak_device_mib | null}
+model         {flops, checkpoint_bytes}        forward operations of one image (`common.flops`), bytes of the checkpoint
+timings       import_seconds, data_seconds, build_seconds, trainer_seconds, first_step_seconds, compile_seconds,
+              step_p50_seconds, step_p95_seconds, steady_images_per_second, wait_seconds, train_seconds,
+              evaluate_seconds, checkpoint_seconds, latency_seconds, total_seconds, cpu_seconds; trainer_seconds made
+              loss and optimizer, compile_seconds is what the cold steps took beyond steady ones, latency_seconds what
+              measuring the latency took. Natively epochs are timed, not steps: first_step, compile, step_* and
+              wait are null (empty in history.csv), steady_images_per_second is of the epochs but the first of a phase.
+              latency {"1": seconds, "N": seconds, batch_size: N}, of one image and of a batch of N (`common.latency`)
+memory        {peak_rss_mib, peak_device_mib}  largest resident set of the process (VmHWM) and most that the framework
+              held of a GPU's memory (null on a CPU), both before the latency was measured
+energy        null | {joules, source}          of training, judging each epoch included; "nvml" or "rapl"
+              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds and latency)
 started, finished                              UTC, ISO 8601
 notice        research only
 ```

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import stats
 from scipy.special import erf, logsumexp, ndtr
 
 from common.framework import Array, Probe
@@ -85,6 +84,8 @@ def drawing_rule(values: Array, sizes: Mapping[str, int]) -> str:
 
 
 def _distributions(scale: float) -> list[tuple[str, str, Any]]:
+    from scipy import stats  # half a second to import, which a run need not pay
+
     return [
         ("U(±", ")", stats.uniform(-scale, 2 * scale)),
         ("normal, σ = ", "", stats.norm(0, scale)),
@@ -95,6 +96,8 @@ def _distributions(scale: float) -> list[tuple[str, str, Any]]:
 
 
 def _is_drawn_from(values: Array, distribution: Any) -> bool:
+    from scipy import stats
+
     largest = np.abs(values).max()
     if largest > distribution.support()[1] * (1 + 1e-6):  # rounding of a float32 draw
         return False

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from common import config, measure
+from common import config, energy, measure
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
 from common.data.batches import Part
@@ -24,7 +24,9 @@ from common.data.cache import open_cache
 from common.data.splits import count_split, split_digest
 from common.errors import StudyError
 from common.fitting import Emit, describe_speed, fit_model
+from common.flops import forward_work
 from common.framework import Array, Framework, Model, Settings
+from common.latency import measure_latency
 from common.metrics import classification
 from common.prediction import choose_mask_threshold, predict_masks, predict_parts
 from common.pretrained import Pretrained, load_pretrained, read_kept
@@ -73,7 +75,9 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
     settings = Settings(record.study.device, record.study.precision, threads, draws)
     device = framework.configure(settings)
+    opening = time.perf_counter()
     data = load_data(record, run, task, spec, recipe)
+    data_seconds = time.perf_counter() - opening
     # Asked before the work is done, lest it fail after.
     environment = {**framework.environment(), **measure.common_environment()}
 
@@ -88,7 +92,11 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     clock = measure.StepClock(framework.synchronise, steps="loop" not in LANES[run.lane])
     witness = stream.Witness()
     train, val = data.train, data.judged["val"]
-    fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, emit)
+    meter = energy.start_meter(device, alone=record.study.workers <= 1)
+    fitting = time.perf_counter()
+    fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, meter.watch(emit))
+    trainer_seconds = time.perf_counter() - fitting - fit.train_seconds - fit.evaluate_seconds
+    joules = meter.record()
     framework.write_weights(model, fit.weights)
 
     predicting = time.perf_counter()
@@ -113,6 +121,11 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     write_predictions(directory / "predictions.npz", predictions)
     checkpoint_seconds = time.perf_counter() - saving
 
+    memory = {"peak_rss_mib": measure.peak_rss_mib(), "peak_device_mib": framework.peak_device_mib()}
+    asking = time.perf_counter()  # last, for a new number of images may compile, and take memory
+    latency = measure_latency(framework, model, val, recipe.batch_size, spec)
+    latency_seconds = time.perf_counter() - asking
+
     document = {
         "format": FORMAT,
         "status": "complete",
@@ -136,6 +149,10 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
             "final_sha256": weights_digest(fit.weights),
             "parameters": sum(array.size for array in fit.weights.values()),
         },
+        "model": {
+            "flops": forward_work(spec).flops,
+            "checkpoint_bytes": (directory / "model.safetensors").stat().st_size,
+        },
         "choice": {"epoch": fit.epoch, "val_loss": fit.val_loss, "rule": CHOICE_RULE},
         "threshold": {"value": threshold, "rule": LARGEST_RULE if threshold is None else rule},
         "pretrained": {"source": pretrained.source, "sha256": pretrained.sha256} if pretrained else None,
@@ -145,14 +162,20 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         ],
         "timings": {
             "import_seconds": import_seconds,
+            "data_seconds": data_seconds,
             "build_seconds": build_seconds,
+            "trainer_seconds": trainer_seconds,
+            "compile_seconds": clock.compile_seconds,
             **describe_speed(fit, clock, recipe),
             "evaluate_seconds": fit.evaluate_seconds + predict_seconds,
             "checkpoint_seconds": checkpoint_seconds,
+            "latency_seconds": latency_seconds,
+            "latency": latency,
             "total_seconds": import_seconds + time.perf_counter() - began,
             "cpu_seconds": measure.cpu_seconds(),
         },
-        "memory": {"peak_rss_mib": measure.peak_rss_mib(), "peak_device_mib": None},
+        "memory": memory,
+        "energy": joules,
         "started": started,
         "finished": utc_now(),
         "notice": NOTICE,

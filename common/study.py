@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from common import config, measure
+from common import config, interpreters, measure
 from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Run, Study
 from common.data.audit import Judged, audit_data, describe_audit, earlier_audit
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
@@ -130,6 +130,7 @@ def prepare_study(
             },
             "pretrained": keep_weights(pretrained, pretrained_of(record), directory),
             "environment": measure.common_environment(),
+            "own_interpreters": interpreters.chosen(),
             "git_commit": measure.git_commit(Path(__file__).parent),
             "created": earlier["created"] if earlier else utc_now(),
         }

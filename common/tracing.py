@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from common import config
 from common.config import PARITY_TASKS, Run
-from common.engines import Crew, module_of, work_through, worker_environment
+from common.engines import Crew, work_through, worker_command, worker_environment
 from common.progress import GridProgress
 from common.results import StudyRecord, write_json
 from common.trace import TraceJob, TracePlan
@@ -78,7 +77,7 @@ def trace_sides(
         write_json(path, config.to_json(plan))
         progress.tell(side.run, {"started": ""})
         code, reason = crew.run(
-            [sys.executable, "-m", module_of(side.framework), "trace", str(path)],
+            worker_command(side.framework, "trace", str(path)),
             worker_environment(side.framework, study.device, precision, side.threads, slot),
             traces.parent / f"{side.model}, {side.title}.log",
             lambda event: progress.tell(side.run, event),

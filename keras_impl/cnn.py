@@ -1,7 +1,8 @@
-"""The plain CNN of the public two-class project: (convolution, ReLU, max-pool) x stages, then two dense layers.
+"""The plain CNN of the public two-class project: (convolution, max-pool, ReLU) x stages, then two dense layers.
 
-Images (N, S, S, C) -> logits (N, outputs). Departs from the public project in one point: it returns logits, and the
-sigmoid is taken where predictions are saved.
+Images (N, S, S, C) -> logits (N, outputs). Departs from the public project in two points: it returns logits, and the
+sigmoid is taken where predictions are saved; and ReLU follows the max-pool, which gives the same values and gradients,
+for neither changes an order, at a quarter of the work.
 """
 
 from itertools import pairwise
@@ -33,7 +34,7 @@ class Cnn(keras.Model):
         # Keras tells a model that it is in training only where `call` has this parameter
         x = layers.from_channels_last(images)
         for convolution in self.convolutions:
-            x = layers.max_pool(layers.relu(convolution(x)))  # (N, S, S, F) -> (N, S/2, S/2, F')
+            x = layers.relu(layers.max_pool(convolution(x)))  # (N, S, S, F) -> (N, S/2, S/2, F')
         x = layers.flatten(x, self.spec.flatten_order)  # (N, side * side * F)
         x = layers.relu(self.hidden(x))  # (N, hidden)
-        return self.head(self.dropout(x, training=training))  # (N, outputs)
+        return layers.logits(self.head, self.dropout(x, training=training))  # (N, outputs)

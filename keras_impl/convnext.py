@@ -36,7 +36,7 @@ class ConvNext(keras.Model):
         for stage in self.stages:
             x = stage(x, training=learning)  # (N, H, W, F)
         x = self.head["norm"](layers.global_average_pool(x))  # (N, F')
-        return self.head["fc"](self.dropout(x, training=training))  # (N, outputs)
+        return layers.logits(self.head["fc"], self.dropout(x, training=training))  # (N, outputs)
 
 
 class _Stage(layers.Part):

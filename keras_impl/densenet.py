@@ -54,7 +54,7 @@ class DenseNet(keras.Model):
             if block < len(self.spec.blocks):
                 x = features[f"transition{block}"](x, training=learning)  # halves size and channels
         x = layers.global_average_pool(layers.relu(features["norm5"](x, training=learning)))  # (N, F')
-        return self.classifier(self.dropout(x, training=training))  # (N, outputs)
+        return layers.logits(self.classifier, self.dropout(x, training=training))  # (N, outputs)
 
 
 class _DenseLayer(layers.Part):

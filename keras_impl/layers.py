@@ -137,6 +137,12 @@ def set_masks(model: keras.Model, key: tuple[str | int, ...]) -> None:
             layer.mask.assign(keep_mask(layer.shape, layer.rate, *key, layer.own_name))
 
 
+def logits(layer: keras.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
+    """The last layer's output, in float32 even where the others compute in bfloat16: logits of 8 bits would tie."""
+    layer.dtype_policy = keras.config.floatx()
+    return layer(x)
+
+
 def relu(x: keras.KerasTensor) -> keras.KerasTensor:
     return ops.relu(x)
 
@@ -145,7 +151,8 @@ def gelu(x: keras.KerasTensor, stock: bool = False) -> keras.KerasTensor:
     """x times the normal distribution function of x, exactly, not by tanh (Hendrycks & Gimpel 2016)."""
     if stock:
         return keras.activations.gelu(x)
-    return x * (0.5 * (1 + ops.erf(x * math.sqrt(0.5))))
+    wide = _widened(x)
+    return ops.cast(wide * (0.5 * (1 + ops.erf(wide * math.sqrt(0.5)))), x.dtype)
 
 
 def scale(x: keras.KerasTensor, factors: keras.KerasTensor) -> keras.KerasTensor:
@@ -173,7 +180,7 @@ def average_pool(x: keras.KerasTensor) -> keras.KerasTensor:
 
 def global_average_pool(x: keras.KerasTensor) -> keras.KerasTensor:
     """Mean of each channel over all pixels, (N, C)."""
-    return ops.sum(x, axis=(1, 2)) / (x.shape[1] * x.shape[2])
+    return ops.cast(ops.sum(_widened(x), axis=(1, 2)) / (x.shape[1] * x.shape[2]), x.dtype)
 
 
 def concatenate(parts: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
@@ -286,27 +293,49 @@ class _BatchNorm(keras.Layer):
         super().__init__(name=name)
         self.decay = decay
         self.epsilon = epsilon
-        self.weight = self.add_weight(shape=(features,), initializer="ones", name="weight")
-        self.bias = self.add_weight(shape=(features,), initializer="zeros", name="bias")
-        self.running_mean = self.add_weight(
-            shape=(features,), initializer="zeros", trainable=False, name="running_mean"
-        )
-        self.running_var = self.add_weight(
-            shape=(features,), initializer="ones", trainable=False, name="running_var"
-        )
+        self.weight = _add_exact(self, features, "ones", "weight")
+        self.bias = _add_exact(self, features, "zeros", "bias")
+        self.running_mean = _add_exact(self, features, "zeros", "running_mean", trainable=False)
+        self.running_var = _add_exact(self, features, "ones", "running_var", trainable=False)
 
     def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
-        if not training:
+        return ops.cast(self._normalised(_widened(x), training), x.dtype)
+
+    def _normalised(self, x: keras.KerasTensor, training: bool | None) -> keras.KerasTensor:
+        if keras.backend.backend() == "tensorflow" and x.dtype == "float32":
+            y, mean, unbiased = self._in_one_kernel(x, bool(training))
+        elif not training:
             centred = x - self.running_mean
             return centred * (self.weight * ops.rsqrt(self.running_var + self.epsilon)) + self.bias
-        batch, height, width, _ = ops.shape(x)
-        n = ops.cast(batch * height * width, x.dtype)
-        mean = ops.sum(x, axis=(0, 1, 2)) / n
-        centred = x - mean
-        variance = ops.sum(ops.square(centred), axis=(0, 1, 2)) / n
-        self._move(self.running_mean, mean)
-        self._move(self.running_var, variance * (n / (n - 1)))
-        return centred * (self.weight * ops.rsqrt(variance + self.epsilon)) + self.bias
+        else:
+            batch, height, width, _ = ops.shape(x)
+            n = ops.cast(batch * height * width, x.dtype)
+            mean = ops.sum(x, axis=(0, 1, 2)) / n
+            centred = x - mean
+            variance = ops.sum(ops.square(centred), axis=(0, 1, 2)) / n
+            y = centred * (self.weight * ops.rsqrt(variance + self.epsilon)) + self.bias
+            unbiased = variance * (n / (n - 1))
+        if training:
+            self._move(self.running_mean, mean)
+            self._move(self.running_var, unbiased)
+        return y
+
+    def _in_one_kernel(self, x: keras.KerasTensor, training: bool) -> tuple[keras.KerasTensor, ...]:
+        """Output, mean and unbiased variance from TensorFlow's own kernel, in half the time; it has no float64."""
+        import tensorflow as tf
+
+        known = [] if training else [self.running_mean, self.running_var]
+        scale, offset, *statistics = (tf.convert_to_tensor(one) for one in (self.weight, self.bias, *known))
+        mean, variance = statistics or ([], [])
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=scale,
+            offset=offset,
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )[:3]
 
     def _move(self, statistic: keras.Variable, value: keras.KerasTensor) -> None:
         statistic.assign(statistic * self.decay + ops.stop_gradient(value) * (1 - self.decay))
@@ -316,14 +345,15 @@ class _LayerNorm(keras.Layer):
     def __init__(self, features: int, epsilon: float, name: str) -> None:
         super().__init__(name=name)
         self.epsilon = epsilon
-        self.weight = self.add_weight(shape=(features,), initializer="ones", name="weight")
-        self.bias = self.add_weight(shape=(features,), initializer="zeros", name="bias")
+        self.weight = _add_exact(self, features, "ones", "weight")
+        self.bias = _add_exact(self, features, "zeros", "bias")
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        features = x.shape[-1]
-        centred = x - ops.sum(x, axis=-1, keepdims=True) / features
+        wide, features = _widened(x), x.shape[-1]
+        centred = wide - ops.sum(wide, axis=-1, keepdims=True) / features
         variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / features
-        return centred * ops.rsqrt(variance + self.epsilon) * self.weight + self.bias
+        y = centred * ops.rsqrt(variance + self.epsilon) * self.weight + self.bias
+        return ops.cast(y, x.dtype)
 
 
 class _SharedMask(keras.Layer):
@@ -336,6 +366,20 @@ class _SharedMask(keras.Layer):
 
     def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         return x * self.mask if training else x
+
+
+def _add_exact(
+    owner: keras.Layer, features: int, initializer: str, name: str, trainable: bool = True
+) -> keras.Variable:
+    """A parameter or statistic, (features,), that is read in float32 where the layer computes in bfloat16."""
+    return owner.add_weight(
+        shape=(features,), initializer=initializer, trainable=trainable, autocast=False, name=name
+    )
+
+
+def _widened(x: keras.KerasTensor) -> keras.KerasTensor:
+    """bfloat16 as float32, in which statistics and sums are taken; anything else as it is."""
+    return ops.cast(x, keras.config.floatx())
 
 
 def _pad(x: keras.KerasTensor, padding: int, value: float) -> keras.KerasTensor:

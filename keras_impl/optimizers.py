@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from common.config import Recipe
@@ -81,10 +82,19 @@ class _AdamW(keras.optimizers.Adam):
             self.norms = self.add_variable(shape, "zeros", dtype, name="gradient_norms")
 
     def apply(self, gradients: Any, variables: Any = None) -> None:
-        squares = [ops.sum(ops.square(gradient)) for gradient in gradients]
+        recipe = self.recipe
+        squares: list[Any] = []
+        if self.traced or recipe.gradient_clip_norm:
+            squares = [ops.sum(ops.square(gradient)) for gradient in gradients]
         if self.traced:
             self.norms.assign(ops.sqrt(ops.stack(squares)))
-        super().apply(_clipped(gradients, squares, self.recipe), variables)
+        # With c = sqrt(1 - b2^t) the step is a c / (1 - b1^t) m / (sqrt(v) + epsilon c). What all variables share is
+        # computed once: a graph of fewer operations is made and run sooner
+        step = ops.cast(self.iterations + 1, gradients[0].dtype)
+        root = ops.sqrt(_correction(recipe.adam_beta2, step))
+        self.rate_factor = root / _correction(recipe.adam_beta1, step)
+        self.scaled_epsilon = root * _constant(recipe.adam_epsilon, step)
+        super().apply(_clipped(gradients, squares, recipe), variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         recipe, index = self.recipe, self._get_variable_index(variable)
@@ -92,26 +102,51 @@ class _AdamW(keras.optimizers.Adam):
         if self.rate_fractions[index] != 1:
             rate = rate * _constant(self.rate_fractions[index], variable)
         if self.decays[index]:
-            self.assign_sub(variable, variable * rate * _constant(self.decays[index], variable))
+            self.assign_sub(variable, variable * (rate * _constant(self.decays[index], variable)))
         if recipe.adam_form == "uncorrected":
             super().update_step(gradient, variable, rate)
             return
         first, second = self._momentums[index], self._velocities[index]
-        step = ops.cast(self.iterations + 1, variable.dtype)
+        if keras.backend.backend() == "tensorflow":
+            _step_in_one_kernel(
+                recipe, variable, first, second, rate * self.rate_factor, self.scaled_epsilon, gradient
+            )
+            return
         self.assign_add(first, (gradient - first) * _constant(1 - recipe.adam_beta1, variable))
         self.assign_add(second, (ops.square(gradient) - second) * _constant(1 - recipe.adam_beta2, variable))
-        first_hat = first / _correction(recipe.adam_beta1, step)
-        second_hat = second / _correction(recipe.adam_beta2, step)
-        epsilon = _constant(recipe.adam_epsilon, variable)
-        self.assign_sub(variable, rate * first_hat / (ops.sqrt(second_hat) + epsilon))
+        self.assign_sub(variable, rate * self.rate_factor * first / (ops.sqrt(second) + self.scaled_epsilon))
 
     def get_config(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "rate_fractions": self.rate_fractions, "decays": self.decays}
 
 
+def _step_in_one_kernel(
+    recipe: Recipe, variable: Any, first: Any, second: Any, rate: Any, epsilon: Any, gradient: Any
+) -> None:
+    """TensorFlow's own kernel for Adam: both moments, then w <- w - rate m / (sqrt(v) + epsilon)."""
+    import tensorflow as tf
+
+    none = tf.zeros((), variable.dtype)  # of a correction: `rate` and `epsilon` hold them
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=first.value.handle,
+        v=second.value.handle,
+        beta1_power=none,
+        beta2_power=none,
+        lr=rate,
+        beta1=tf.constant(recipe.adam_beta1, variable.dtype),
+        beta2=tf.constant(recipe.adam_beta2, variable.dtype),
+        epsilon=epsilon,
+        grad=gradient,
+    )
+
+
 def _correction(beta: float, step: Any) -> Any:
     """1 - beta^step. Written as a difference it loses half of its digits in float32: 0.999 is close to 1."""
-    return -ops.expm1(step * _constant(math.log(beta), step)) if beta else 1.0
+    if keras.backend.backend() == "tensorflow":  # whose kernel does lose them: what it takes for 1 - beta
+        dtype = np.dtype(keras.backend.standardize_dtype(step.dtype))
+        beta = 1 - float(dtype.type(1) - dtype.type(beta))
+    return -ops.expm1(step * _constant(math.log(beta), step)) if beta else ops.ones_like(step)
 
 
 def _constant(value: float, variable: Any) -> Any:

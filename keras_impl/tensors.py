@@ -1,4 +1,4 @@
-"""Arrays in and out, device, threads, seed, environment. Twin of `torch_impl.tensors`."""
+"""Arrays in and out, precision, threads, seed, environment. Twin of `torch_impl.tensors`."""
 
 from importlib import metadata
 
@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from common.errors import StudyError
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
+from keras_impl import devices
 
 # Keras's variable -> PyTorch's tensor. What `layers` makes itself, and every bias, has PyTorch's name already.
 TENSOR_NAMES = {
@@ -28,8 +28,6 @@ AXES_TO_TORCH = {
     ("depthwise_kernel", 4): (2, 3, 0, 1),  # (h, w, channels, 1) -> (channels, 1, h, w)
 }
 
-_device = "cpu"  # set by `configure`, once a process
-
 
 def name() -> str:
     """`keras-tensorflow`, `keras-jax` or `keras-torch`."""
@@ -42,19 +40,14 @@ def configure(settings: Settings) -> str:
     Threads and the visibility of GPUs were fixed by the process's environment and processor affinity, because Keras
     has no verb for them. Raises StudyError if a CUDA device is asked for and there is none.
     """
-    global _device  # noqa: PLW0603 - one process runs one framework on one device
-    found = str(
-        ops.zeros(()).device
-    ).lower()  # where Keras puts arrays; each backend has a spelling of its own
-    if settings.device == "cuda" and "cpu" in found:
-        raise StudyError(
-            f"device 'cuda' was asked for, but Keras on {name()[6:]} computes on {found}; use --device cpu"
-        )
-    keras.config.set_floatx(settings.precision)
-    keras.config.set_dtype_policy(settings.precision)  # layers read this, and Keras keeps its first value
+    device = devices.choose(settings.device)
+    in_bfloat16 = settings.precision == "bfloat16"
+    # With bfloat16, too, all that is kept is in float32, and the last layer, so the logits (`layers.logits`)
+    keras.config.set_floatx("float32" if in_bfloat16 else settings.precision)
+    # Layers read this, and Keras keeps its first value
+    keras.config.set_dtype_policy("mixed_bfloat16" if in_bfloat16 else settings.precision)
     keras.utils.set_random_seed(settings.seed)
-    _device = "cpu" if "cpu" in found else "cuda"
-    return _device
+    return device
 
 
 def environment() -> dict[str, str]:
@@ -63,16 +56,17 @@ def environment() -> dict[str, str]:
     return {
         "framework": f"Keras {keras.version()} on {backend} {metadata.version(backend)}",
         "keras": keras.version(),
-        "backend": f"{backend} {metadata.version(backend)}, {'CPU' if _device == 'cpu' else 'CUDA'}",
+        "backend": f"{backend} {metadata.version(backend)}, {'CPU' if devices.current() == 'cpu' else 'CUDA'}",
         "compilation": "XLA" if compiles_with_xla() else "graph" if backend == "tensorflow" else "eager",
         "memory_layout": keras.config.image_data_format(),
+        **devices.settings(),
     }
 
 
 def compiles_with_xla() -> bool:
     """Always with JAX; never with TensorFlow on a CPU, where XLA makes a step slower; not with the torch backend."""
     backend = keras.backend.backend()
-    return backend == "jax" or (backend == "tensorflow" and _device != "cpu")
+    return backend == "jax" or (backend == "tensorflow" and devices.current() != "cpu")
 
 
 def to_device(model: keras.Model) -> keras.Model:
@@ -83,7 +77,7 @@ def to_device(model: keras.Model) -> keras.Model:
 
 
 def to_tensor(array: Array) -> Array:
-    """The array in the configured precision; Keras moves it to the device itself."""
+    """The array in the configured precision (float32 for bfloat16); Keras moves it to the device itself."""
     return array.astype(keras.config.floatx(), copy=False)
 
 
@@ -104,11 +98,6 @@ def write_weights(model: keras.Model, weights: Weights) -> None:
     for key, variable in variables.items():
         to_keras = np.argsort(_axes_to_torch(variable))
         variable.assign(np.ascontiguousarray(np.asarray(weights[key]).transpose(to_keras)))
-
-
-def synchronise() -> None:
-    """Return when the device has finished all work given to it: the newest value is the last to be ready."""
-    ops.convert_to_numpy(ops.ones(()) + 1)
 
 
 def to_torch_layout(variable: keras.Variable) -> Array:

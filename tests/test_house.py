@@ -16,7 +16,14 @@ from common.config import PROFILES
 ROOT = Path(__file__).resolve().parents[1]
 
 # (file, package) -> why this import may cross its wall.
-WALL_EXEMPTIONS: dict[tuple[str, str], str] = {}
+WALL_EXEMPTIONS: dict[tuple[str, str], str] = {
+    ("keras_impl/devices.py", "tensorflow"): "Keras has no words for TF32, device memory, waiting",
+    ("keras_impl/devices.py", "jax"): "as tensorflow",
+    ("keras_impl/devices.py", "torch"): "as tensorflow",
+    ("keras_impl/layers.py", "tensorflow"): "its batch norm in one kernel, which Keras does not call",
+    ("keras_impl/optimizers.py", "tensorflow"): "its Adam in one kernel, which Keras does not call",
+    ("keras_impl/training.py", "jax"): "a step as a function of values; Keras gives its parts, JAX compiles it",
+}
 
 # (file, symbol) -> why the two implementations differ here. A symbol that is equal must not be listed.
 MIRROR_EXEMPTIONS = {
@@ -31,6 +38,10 @@ MIRROR_EXEMPTIONS = {
         "to_torch_layout",
     ): "the weights' common layout is PyTorch's own, so only Keras turns axes",
     ("tensors.py", "tensor_name"): "and so are their names",
+    ("tensors.py", "autocast"): "PyTorch is told the precision of a call, Keras that of a layer",
+    ("devices.py", "current: annotations"): "Keras has no type for a device",
+    ("training.py", "Trainer"): "on JAX it keeps a compiled step",
+    ("training.py", "Trainer.stateless_step"): "as Trainer",
 }
 
 # module -> why it may be imported without being required.

@@ -9,8 +9,9 @@ if sys.argv[0] == "-m":
     cli.start("torch_impl")
 
 from torch_impl.defaults import probe_defaults
+from torch_impl.devices import peak_device_mib, synchronise
 from torch_impl.models import build
-from torch_impl.tensors import configure, environment, name, read_weights, synchronise, write_weights
+from torch_impl.tensors import configure, environment, name, read_weights, write_weights
 from torch_impl.training import create_trainer, gradient_norms, layer_outputs, predict_logits, train_epoch
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "gradient_norms",
     "layer_outputs",
     "name",
+    "peak_device_mib",
     "predict_logits",
     "probe_defaults",
     "read_weights",

@@ -44,7 +44,7 @@ class ConvNext(nn.Module):
         for stage in self.stages:
             x = stage(x)  # (N, H, W, F)
         x = self.head["norm"](layers.global_average_pool(x))  # (N, F')
-        return self.head["fc"](self.dropout(x))  # (N, outputs)
+        return layers.logits(self.head["fc"], self.dropout(x))  # (N, outputs)
 
 
 class _Stage(layers.Part):

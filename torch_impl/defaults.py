@@ -8,6 +8,7 @@ from torch.nn import functional
 from common import rules
 from common.framework import Array, Probe
 from common.rules import absent, precision_of
+from torch_impl.devices import STOCK_TF32
 from torch_impl.layer_defaults import probe_layers
 from torch_impl.training_defaults import probe_training
 
@@ -43,10 +44,8 @@ def _precision() -> dict[str, Probe]:
     exact = rules.exact_numbers()
     return {
         **{item: precision_of(_array(value), exact[item], what) for item, (value, what) in found.items()},
-        "tf32_matmul": Probe(
-            torch.backends.cuda.matmul.allow_tf32, "signature", "backends.cuda.matmul.allow_tf32"
-        ),
-        "tf32_convolution": Probe(torch.backends.cudnn.allow_tf32, "signature", "backends.cudnn.allow_tf32"),
+        "tf32_matmul": Probe(STOCK_TF32[0], "signature", "backends.cuda.matmul.allow_tf32"),
+        "tf32_convolution": Probe(STOCK_TF32[1], "signature", "backends.cudnn.allow_tf32"),
     }
 
 

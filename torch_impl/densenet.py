@@ -58,7 +58,7 @@ class DenseNet(nn.Module):
             if block < len(self.spec.blocks):
                 x = features[f"transition{block}"](x)  # halves size and channels
         x = layers.global_average_pool(layers.relu(features["norm5"](x)))  # (N, F')
-        return self.classifier(self.dropout(x))  # (N, outputs)
+        return layers.logits(self.classifier, self.dropout(x))  # (N, outputs)
 
 
 class _DenseLayer(layers.Part):

@@ -120,8 +120,15 @@ def set_masks(model: nn.Module, key: tuple[str | int, ...]) -> None:
             layer.mask = to_tensor(keep_mask(layer.shape, layer.rate, *key, layer.name))
 
 
+def logits(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The last layer's output, in float32 even where the others compute in bfloat16: logits of 8 bits would tie."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.to(torch.get_default_dtype()))
+
+
 def relu(x: torch.Tensor) -> torch.Tensor:
-    return functional.relu(x)
+    """Positive values as they are, others 0. Writes over `x`, which no layer of ours needs after its ReLU."""
+    return functional.relu(x, inplace=True)
 
 
 def gelu(x: torch.Tensor, stock: bool = False) -> torch.Tensor:
@@ -132,7 +139,7 @@ def gelu(x: torch.Tensor, stock: bool = False) -> torch.Tensor:
 
 def scale(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Each channel of an image times its factor, (C,)."""
-    return x * factors[:, None, None]
+    return x * factors.to(x.dtype)[:, None, None]
 
 
 def max_pool(
@@ -186,7 +193,8 @@ class _Dense(nn.Linear):
 
 class _LayerNorm(nn.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        y = super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return y.to(x.dtype)  # on CUDA alone PyTorch leaves bfloat16 here
 
 
 class _SameConvolution(nn.Conv2d):
@@ -225,7 +233,8 @@ class _StochasticDepth(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = torch.rand((len(x), 1, 1, 1), dtype=x.dtype, device=x.device) >= self.rate
+        draws = torch.rand((len(x), 1, 1, 1), device=x.device)  # not in bfloat16, which rounds the rate
+        kept = draws >= self.rate
         return x * kept / (1 - self.rate)
 
 

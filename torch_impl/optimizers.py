@@ -47,6 +47,7 @@ def create_optimizer(model: nn.Module, recipe: Recipe, traced: bool = False) -> 
         lr=recipe.learning_rate,
         betas=(recipe.adam_beta1, recipe.adam_beta2),
         eps=recipe.adam_epsilon,
+        fused=True,  # one pass over a tensor instead of twelve
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     norms: dict[str, torch.Tensor] = {}

@@ -1,16 +1,17 @@
-"""Arrays in and out, device, threads, seed, environment. Twin of `keras_impl.tensors`."""
+"""Arrays in and out, precision, threads, seed, environment. Twin of `keras_impl.tensors`."""
 
 import random
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from torch import nn
 
-from common.errors import StudyError
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
+from torch_impl import devices
 
-_device = torch.device("cpu")  # set by `configure`, once a process
+_in_bfloat16 = False  # set by `configure`, once a process
 
 
 def name() -> str:
@@ -23,17 +24,16 @@ def configure(settings: Settings) -> str:
 
     Raises StudyError if a CUDA device is asked for and there is none.
     """
-    global _device  # noqa: PLW0603 - one process runs one framework on one device
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
-        raise StudyError("device 'cuda' was asked for, but PyTorch sees no CUDA device; use --device cpu")
+    global _in_bfloat16  # noqa: PLW0603 - one process runs one framework in one precision
+    device = devices.choose(settings.device)
     torch.set_num_threads(settings.threads)
-    torch.set_default_dtype(getattr(torch, settings.precision))
+    _in_bfloat16 = settings.precision == "bfloat16"
+    # With bfloat16, too, all that is kept is in float32; see `autocast`
+    torch.set_default_dtype(torch.float32 if _in_bfloat16 else getattr(torch, settings.precision))
     random.seed(settings.seed)
     np.random.seed(settings.seed)  # noqa: NPY002 - for third-party code; ours draws from common.random_numbers
     torch.manual_seed(settings.seed)
-    _device = torch.device("cuda" if available and settings.device != "cpu" else "cpu")
-    return _device.type
+    return device
 
 
 def environment() -> dict[str, str]:
@@ -41,21 +41,38 @@ def environment() -> dict[str, str]:
     return {
         "framework": f"PyTorch {torch.__version__}",
         "torch": torch.__version__,
-        "backend": f"CUDA {torch.version.cuda}" if _device.type == "cuda" else "CPU",
+        "backend": f"CUDA {torch.version.cuda}" if devices.current().type == "cuda" else "CPU",
         "compilation": "eager",
         "memory_layout": "channels_last",
+        **devices.settings(),
     }
+
+
+def autocast() -> AbstractContextManager[object]:
+    """Where a model is called: with precision bfloat16, convolutions and matrix products are in it there.
+
+    Weights, gradients, the optimizer's state and batch norm's statistics are in float32 even then, and the last layer,
+    so the logits (`layers.logits`).
+    """
+    return torch.autocast(devices.current().type, torch.bfloat16, enabled=_in_bfloat16)
 
 
 def to_device(model: nn.Module) -> nn.Module:
     """The model on the configured device, its memory channels-last."""
-    model.to(_device, torch.get_default_dtype())
+    model.to(devices.current(), torch.get_default_dtype())
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def to_tensor(array: Array) -> torch.Tensor:
-    """The array on the configured device, in the configured precision."""
-    return torch.from_numpy(array).to(_device, torch.get_default_dtype(), non_blocking=True)
+    """The array on the configured device, in the configured precision (float32 for bfloat16).
+
+    To a GPU it goes by way of a page-locked copy, without waiting. PyTorch's allocator gives that copy's memory to
+    nobody else before the transfer is done, and the array itself is free at once.
+    """
+    tensor = torch.from_numpy(array).to(torch.get_default_dtype())
+    if devices.current().type == "cuda":
+        return tensor.pin_memory().to(devices.current(), non_blocking=True)
+    return tensor
 
 
 def to_array(tensor: torch.Tensor) -> Array:
@@ -80,9 +97,3 @@ def write_weights(model: nn.Module, weights: Weights) -> None:
     with torch.no_grad():
         for key, array in weights.items():
             state[key].copy_(torch.from_numpy(np.ascontiguousarray(array)))
-
-
-def synchronise() -> None:
-    """Return when the device has finished all work given to it."""
-    if _device.type == "cuda":
-        torch.cuda.synchronize(_device)

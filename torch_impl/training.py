@@ -15,7 +15,7 @@ from torch_impl import optimizers
 from torch_impl.layers import set_masks
 from torch_impl.losses import Loss, loss_of
 from torch_impl.optimizers import create_optimizer, head_ids, set_learning_rate
-from torch_impl.tensors import read_weights, to_array, to_tensor, write_weights
+from torch_impl.tensors import autocast, read_weights, to_array, to_tensor, write_weights
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
     for batch, learning_rate in batches:
         set_learning_rate(trainer.optimizer, learning_rate)
         set_masks(trainer.model, batch.key)
-        logits = trainer.model(to_tensor(batch.images))
+        with autocast():
+            logits = trainer.model(to_tensor(batch.images))
         loss = trainer.loss(logits, to_tensor(batch.targets), to_tensor(batch.weights))
         trainer.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -76,7 +77,8 @@ def layer_outputs(model: nn.Module, batch: Batch, training: bool) -> dict[str, A
 
         def keep(layer: nn.Module, args: object, output: torch.Tensor, name: str = name) -> None:
             del layer, args
-            found[name] = to_array(output.permute(0, 2, 3, 1) if output.ndim == 4 else output)
+            values = to_array(output.permute(0, 2, 3, 1) if output.ndim == 4 else output)
+            found[name] = values.copy()  # a ReLU may write over it
 
         hooks.append(model.get_submodule(name).register_forward_hook(keep))
     model.train(training)
@@ -95,4 +97,6 @@ def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Iterator[NDArr
     """Evaluation-mode logits, batch by batch in order, padded rows included: (N, outputs) or (N, H, W, 1)."""
     model.eval()
     for batch in batches:
-        yield to_array(model(to_tensor(batch.images)))
+        with autocast():
+            logits = model(to_tensor(batch.images))
+        yield to_array(logits)

@@ -46,7 +46,7 @@ class Unet(nn.Module):
         # (N, H, W, F) -> (N, 2H, 2W, F')
         for up, decode, skip in zip(self.up, self.decoder, reversed(kept[:-1]), strict=True):
             x = decode(layers.concatenate([skip, up(x)]))
-        return layers.to_channels_last(self.head(x))  # (N, S, S, outputs)
+        return layers.to_channels_last(layers.logits(self.head, x))  # (N, S, S, outputs)
 
 
 class _DoubleConvolution(layers.Part):

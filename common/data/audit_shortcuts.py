@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from common import config
 from common.data.findings import Finding, Row
@@ -49,7 +48,7 @@ def find_shortcuts(frame: pd.DataFrame) -> Finding:
     if not contrasts or not varying.any():
         return Finding(name, "pass", "Nothing about the files or their brightness varies with the label.")
     words = [column for column, varies in zip(units.columns, varying, strict=True) if varies]
-    ranks = np.stack([rankdata(column) for column in numbers_of[:, varying].T])  # (F, G)
+    ranks = pd.DataFrame(numbers_of[:, varying]).rank().to_numpy().T  # (F, G)
     masks = np.stack([positive for _, positive in contrasts])  # (K, G)
     scores = separation(ranks, masks)  # (F, K)
     chance = _chance(ranks, masks)

@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from common import config
+from common.allocator import keep_freed_memory
 from common.data.decoding import decode_sample, map_in_order
 from common.data.images import ImageError
 from common.data.samples import NO_LESION, OVERLAY, samples_digest
@@ -158,6 +159,7 @@ def build_cache(
         shutil.rmtree(left, ignore_errors=True)
     temporary = parent / f".{directory.name}.partial"
     temporary.mkdir()
+    keep_freed_memory()
     try:
         _write_cache(samples, size, masks, temporary, threads, on_progress)
         temporary.rename(directory)

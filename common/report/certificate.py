@@ -227,7 +227,7 @@ def row_of(row: Mapping[str, Any]) -> Row:
         one_of(row, "model", list(MODELS)),
         one_of(row, "framework", FRAMEWORKS),
         one_of(row, "reference", FRAMEWORKS),
-        one_of(row, "precision", PRECISIONS),
+        one_of(row, "precision", tuple(DIGITS)),
         whole_of(row, "steps"),
         words_of(row, "profile"),
         whole_of(row, "image_size"),

@@ -30,6 +30,7 @@ from common.report.leak_views import leak_section
 from common.report.other_tests import other_table, other_tests
 from common.report.plotting import COLOURS
 from common.report.reading import Evidence, read_evidence
+from common.report.speed import Speed, read_speed, speed_numbers, speed_tables
 from common.report.summary import summary
 from common.report.systems import systems_section
 from common.report.verdict_tables import verdict_numbers
@@ -68,7 +69,7 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
         *((titles[one.comparison.key], check) for one in judged for check in one.checks),
     ]
 
-    costs = tables.cost_table(evidence.comparisons)
+    costs, speed = tables.cost_table(evidence.comparisons), read_speed(evidence.comparisons)
     figures = study_directory / "figures"
     cascade = cascade_section(evidence.record, figures)
     companions = read_companions(evidence.record)
@@ -76,8 +77,8 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
     leak = leak_section(study_directory, figures)
     audit = audit_section(evidence.audit)
     faults = [*companions.faults, *([leak["fault"]] if leak and leak["fault"] else [])]
-    write_tables(study_directory, evidence, judged, costs, checks, cascade.table, found)
-    numbers = companion_numbers(companions) | (leak["numbers"] if leak else {})
+    write_tables(study_directory, evidence, judged, costs, speed, checks, cascade.table, found)
+    numbers = companion_numbers(companions) | (leak["numbers"] if leak else {}) | speed_numbers(speed)
     write_summary(study_directory, evidence, judged, costs, cascade.table, found, numbers)
     sections = [section(one, titles, of_study, costs, found, read_slice, figures) for one in judged]
     content = study_content(evidence, sections, judged, checks, cascade) | {
@@ -88,7 +89,7 @@ def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> 
         else None,
         "variance": variance_section(found, figures, evidence.comparisons),
         "leak": leak,
-        "systems": systems_section(evidence.comparisons, costs, titles, figures),
+        "systems": systems_section(evidence, speed, costs, titles, figures),
         "flow": flow_section(evidence),
         "audit": audit,
         "checklist": checklist_section(evidence, found),
@@ -130,6 +131,7 @@ def write_tables(
     evidence: Evidence,
     judged: Sequence[Judged],
     costs: pd.DataFrame,
+    speed: Speed,
     checks: Sequence[tuple[str, Check]],
     cascade: pd.DataFrame,
     found: Sequence[Verdict],
@@ -147,6 +149,7 @@ def write_tables(
         "other_tests": other_table(other_tests(evidence.comparisons)),
         "cascade": cascade,
         "costs": costs,
+        **speed_tables(speed),
         "runs": tables.run_table(evidence),
         "data": tables.data_table(evidence),
         "left_out": tables.left_out_table(evidence),

@@ -1,25 +1,15 @@
-"""The figures of training and cost, from `history.csv` and `run.json` of the complete runs."""
+"""The figures of training, from `history.csv` of the complete runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from common.report.plotting import DASHES, INK, MARKERS, PAPER, Picture, colour, finish, new_figure, style
+from common.report.plotting import DASHES, MARKERS, PAPER, Picture, colour, finish, new_figure, style
 from common.report.reading import AnyComparison
 from common.report.terms import metric_title
-from common.results import RunRecord
-
-PARTS = {  # of a run's wall time; what they leave of the total is "other"
-    "import": "import_seconds",
-    "build": "build_seconds",
-    "train": "train_seconds",
-    "evaluate": "evaluate_seconds",
-    "checkpoint": "checkpoint_seconds",
-}
 
 
 def training_figures(comparison: AnyComparison, directory: Path) -> list[Picture]:
@@ -107,61 +97,3 @@ def training_figure(
         f"{title} by epoch: {'; '.join(words)}.",
         history[keys],
     )  # fmt: skip
-
-
-def time_figure(comparison: AnyComparison, directory: Path) -> list[Picture]:
-    """Where a run's seconds go: mean over the runs of each framework, as stacked bars."""
-    means: dict[str, dict[str, float]] = {}
-    for framework in comparison.frameworks:
-        parts = [time_parts(one) for one in comparison.records if one.run.framework == framework]
-        parts = [part for part in parts if part]
-        if parts:
-            means[framework] = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
-    if not means:
-        return []
-    with style():
-        figure, axes = new_figure(5.4, 1.2 + 0.5 * len(means))
-        axes.grid(axis="y", visible=False)
-        names = [name for name in (*PARTS, "other") if any(part.get(name, 0) > 0 for part in means.values())]
-        shades = np.linspace(0.85, 0.12, len(names))
-        for row, (_framework, part) in enumerate(means.items()):
-            left = 0.0
-            for name, shade in zip(names, shades, strict=True):
-                axes.barh(
-                    row, part.get(name, 0), left=left, height=0.55, color=INK, alpha=shade,
-                    edgecolor=PAPER, linewidth=0.8, label=name if row == 0 else None,
-                )  # fmt: skip
-                left += part.get(name, 0)
-            axes.text(left, row, f" {left:.0f} s", va="center", fontsize=10)
-        axes.set_yticks(range(len(means)), list(means))
-        longest = max(sum(part.values()) for part in means.values())
-        axes.set(
-            ylim=(len(means) - 0.5, -0.5), xlim=(0, 1.12 * longest), xlabel="Seconds of a run, wall clock"
-        )
-        axes.tick_params(axis="y", length=0)
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=3,
-            borderaxespad=0.2,
-            handlelength=1,
-            columnspacing=1.2,
-        )
-        words = "; ".join(f"{name} {sum(part.values()):.1f} s" for name, part in means.items())
-        table = pd.DataFrame([{"framework": name, **part} for name, part in means.items()])
-        return [finish(
-            figure, directory, f"{comparison.slug}-time", "Where the time of a run goes",
-            "Mean over runs. Importing and building are paid once a process; only training grows with the data.",
-            f"Mean wall time of a run: {words}.",
-            table,
-        )]  # fmt: skip
-
-
-def time_parts(record: RunRecord) -> dict[str, float]:
-    """Seconds of each part; empty where the record lacks its total."""
-    timings = record.document.get("timings") or {}
-    total = timings.get("total_seconds")
-    if not isinstance(total, int | float):
-        return {}
-    parts = {name: float(timings.get(key) or 0.0) for name, key in PARTS.items()}
-    return parts | {"other": max(0.0, float(total) - sum(parts.values()))}

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from common.report.costs import TIMINGS
 from common.report.score_views import ARROW, ARROW_WORDS
 from common.report.scores import ROUNDING
 from common.report.side_figures import primary_scores
 from common.report.side_numbers import Interval, SharedNumber
 from common.report.side_studies import Side, why_unpaired
 from common.report.summary import CASCADE
-from common.report.tables import TIMINGS
 from common.report.terms import MODEL_TITLE, TASK_TITLE, level_words, metric_direction, metric_title
 from common.report.wording import decimals, lower_first, plain, plural, signed
 

@@ -27,6 +27,9 @@ ABOUT = {
     "ladder": "A gap is the other framework minus the reference at equal seed, mean over seeds; distance is the mean "
     "of its size; share, on a walk, what aligning the default removed, alone what it causes by itself; low to high are "
     f"{percent(config.CONFIDENCE)} t intervals over seeds.",
+    "costs": "a-vs-b of a time, speed or memory is a ratio, the geometric mean over seeds; low to high is the "
+    f"{percent(config.CONFIDENCE)} t interval of its logarithm. seconds_to_quality: median, when half of the runs had "
+    "reached level in validation, the smaller of the frameworks' median best.",
     "data": "data/TASK/FOLD/PART: slices and patients of each part, and of each label.",
     "threshold": f"Decisions use each run's own validation threshold ({config.THRESHOLD_RULE}); per patient it is "
     f"chosen on validation patients, a patient's score being the {config.PATIENT_SCORE_RULE} of its slices.",

@@ -12,28 +12,13 @@ import numpy as np
 import pandas as pd
 
 from common.config import SPLITS
+from common.report.costs import TIMINGS, cost, number
 from common.report.evidence import UNREADABLE, flatten
 from common.report.reading import AnyComparison, Evidence, members
 from common.report.scores import Scores
-from common.results import RunRecord, defused, write_csv, write_text
+from common.results import defused, write_csv, write_text
 from common.statistics import spread
 
-TIMINGS = {  # of run.json: (title, unit)
-    "import_seconds": ("Start and import", "s"),
-    "build_seconds": ("Build the model", "s"),
-    "first_step_seconds": ("First training step (compiling included)", "s"),
-    "step_p50_seconds": ("Steady step, median", "s"),
-    "step_p95_seconds": ("Steady step, 95th percentile", "s"),
-    "steady_images_per_second": ("Steady training", "images/s"),
-    "wait_seconds": ("Waiting for data", "s"),
-    "train_seconds": ("Training", "s"),
-    "evaluate_seconds": ("Evaluation", "s"),
-    "checkpoint_seconds": ("Checkpoints", "s"),
-    "total_seconds": ("Whole run", "s"),
-    "cpu_seconds": ("CPU time of the process", "s"),
-    "peak_rss_mib": ("Peak memory", "MiB"),
-    "peak_device_mib": ("Peak device memory", "MiB"),
-}
 SETTINGS = (
     "device",
     "threads",
@@ -78,16 +63,6 @@ def keys(comparison: AnyComparison) -> dict[str, str]:
 def sizes(comparison: AnyComparison, level_name: str, seeds: int) -> dict[str, int]:
     patients, units = {one.name: (one.patients, len(one.unit)) for one in comparison.levels}[level_name]
     return {"seeds": seeds, "folds": len(comparison.folds), "patients": patients, "units": units}
-
-
-def cost(record: RunRecord) -> dict[str, float]:
-    """Timings and memory of a run; NaN where not recorded."""
-    recorded = {**(record.document.get("timings") or {}), **(record.document.get("memory") or {})}
-    return {name: number(recorded.get(name)) for name in TIMINGS}
-
-
-def number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def cost_table(comparisons: Sequence[AnyComparison]) -> pd.DataFrame:

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from common.report.class_scores import AVERAGES, ClassScore
+from common.report.costs import TIMINGS
 from common.report.evidence import Comparison, Level
 from common.report.prose import Verdict
 from common.report.reading import AnyComparison
 from common.report.score_views import metric_row
 from common.report.scores import Scores
-from common.report.tables import TIMINGS, keys
+from common.report.tables import keys
 from common.report.terms import level_prefix, level_words, metric_direction, metric_title, metric_titles
 from common.report.wording import listed, lower_first, plain, plural, spread
 
@@ -102,7 +103,7 @@ def overview(comparison: AnyComparison, scores: Scores, verdict: Verdict) -> dic
 
 
 def cost_view(comparison: AnyComparison, costs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of times and memory: title, unit, and mean ± sd a framework."""
+    """Rows of times and memory: quantity, title, unit, and mean ± sd a framework."""
     found = {
         (row["quantity"], row["framework"]): row
         for row in costs.to_dict("records")
@@ -115,7 +116,7 @@ def cost_view(comparison: AnyComparison, costs: pd.DataFrame) -> list[dict[str, 
             for framework in comparison.frameworks
         ]
         if any(cell["mean"] for cell in cells):
-            rows.append({"title": title, "unit": unit, "cells": cells})
+            rows.append({"quantity": quantity, "title": title, "unit": unit, "cells": cells})
     return rows
 
 

@@ -61,7 +61,7 @@ def write_parity(
 ) -> None:
     """All four models in both precisions, every default as a planted fault; or the rows given."""
     if rows is None:
-        rows = [parity_row(model, precision=one) for one in config.PRECISIONS for model in MODELS]
+        rows = [parity_row(model, precision=one) for one in sorted(PARITY_TOLERANCES) for model in MODELS]
     if mutations is None:
         mutations = [
             mutation(model, name, caught=name not in config.PARITY_HARMLESS)

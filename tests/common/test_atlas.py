@@ -13,7 +13,7 @@ from rich.console import Console
 from tiny import TinyFramework
 
 import compare
-from common import atlas, cli
+from common import atlas, cli, engines
 from common.atlas import ITEMS
 from common.config import DEFAULTS, NOTICE
 from common.errors import StudyError
@@ -222,7 +222,7 @@ def test_compare_asks_each_framework_once(
 
 
 def test_a_framework_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atlas, "module_of", lambda framework: "no_such_package")
+    monkeypatch.setattr(engines, "module_of", lambda framework: "no_such_package")
     with pytest.raises(
         StudyError, match=r"the defaults of torch cannot be probed: .*No module named no_such_package"
     ):

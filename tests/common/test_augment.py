@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,10 +15,11 @@ from common.data.augment import (
     affine_matrix,
     augment_image,
     augment_mask,
+    draw_batch,
     draw_numbers,
     intensity_table,
 )
-from common.random_numbers import generator
+from common.random_numbers import generator, uniform
 
 NOTHING = Augmentation(
     flip_probability=0, rotation_degrees=0, shift_fraction=0, scale_fraction=0, brightness=0, contrast=0
@@ -189,6 +191,14 @@ def test_a_mask_follows_its_image(numbers: NDArray[np.float64], row: float, colu
     np.testing.assert_allclose(centroid(changed), [y, x], atol=0.5)
 
 
+@given(numbers=numbers, ranges=ranges)
+def test_a_mask_is_lesion_from_half_of_a_pixel_on(numbers: NDArray[np.float64], ranges: Augmentation) -> None:
+    mask = picture(24) > 200
+    matrix = affine_matrix(24, numbers, ranges)
+    coverage = cv2.warpAffine(mask.astype(np.float32), matrix, (24, 24), flags=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(augment_mask(mask, numbers, ranges), coverage >= 0.5)
+
+
 def test_a_mask_brings_nothing_in_from_outside() -> None:
     ranges = dataclasses.replace(NOTHING, shift_fraction=0.5)
     moved = augment_mask(np.ones((8, 8), dtype=bool), drawn(at2=1.0), ranges)
@@ -236,6 +246,16 @@ def test_same_key_same_numbers_other_key_other_numbers() -> None:
     image = picture(16)
     changed = [augment_image(image, drawn, Augmentation()) for drawn in (numbers, *others)]
     assert len({pixels.tobytes() for pixels in changed}) == len(changed)
+
+
+def test_a_batch_draws_what_each_image_would_alone() -> None:
+    names, repeats = ["a", "Stroke/58 (1)", "a"], [0, 0, 2]
+    alone = [("augment", 3, 5, "a"), ("augment", 3, 5, "Stroke/58 (1)"), ("augment", 3, 5, "a", 2)]
+    drawn = draw_batch(3, 5, names, repeats)
+    np.testing.assert_array_equal(drawn, [uniform(NUMBERS, *key) for key in alone])
+    assert draw_batch(3, 5, [], []).shape == (0, NUMBERS)
+    tables = [intensity_table(row, Augmentation()) for row in drawn]
+    np.testing.assert_array_equal(intensity_table(drawn, Augmentation()), tables)
 
 
 def test_numbers_are_uniform() -> None:

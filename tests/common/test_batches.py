@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import itertools
 import subprocess
 import sys
 import threading
@@ -219,6 +220,29 @@ def test_training_batches_hold_what_the_order_says(part: Part) -> None:
             seen.add(int(row))
             pixels = augment_image(make_slice(label, part.ids[row]), numbers, RECIPE.augmentation)
             np.testing.assert_allclose(image[..., 0], (pixels / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
+
+
+def test_pixels_are_exactly_those_of_one_change_after_the_other(part: Part) -> None:
+    """Warp, grey values, normalisation, each by itself: what the stream does at once has the same bits."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    values = np.arange(256)[:, np.newaxis] / 255
+    coloured = ((values - np.array(mean)) / np.array(std)).astype(np.float32)
+    alike = ((values - 0.2) / 0.3).astype(np.float32).repeat(3, axis=1)
+    for table, mean_std in ((coloured, (mean, std)), (alike, ((0.2,) * 3, (0.3,) * 3))):
+        spec = CnnSpec(image_size=16, channels=3, pixel_mean=mean_std[0], pixel_std=mean_std[1])
+        for batch in itertools.islice(training_batches(part, RECIPE, spec, 0, 1), 5):  # nobody comes again
+            ids = [part.ids[row] for row in batch.rows]
+            for image, slice_, sample_id in zip(batch.images, part.cache.read(ids), ids, strict=True):
+                pixels = augment_image(slice_, draw_numbers(0, 1, sample_id), RECIPE.augmentation)
+                np.testing.assert_array_equal(image, table[pixels])
+
+
+def test_without_augmentation_pixels_and_masks_are_those_of_the_cache(lesions: Part) -> None:
+    recipe = dataclasses.replace(MASK_RECIPE, augmentation=STILL)
+    for batch in training_batches(lesions, recipe, MASK_SPEC, 0, 1):
+        ids = [lesions.ids[row] for row in batch.rows]
+        np.testing.assert_array_equal(batch.images, normalise(lesions.cache.read(ids), MASK_SPEC))
+        np.testing.assert_array_equal(batch.targets[..., 0], lesions.cache.read_masks(ids))
 
 
 def test_every_training_batch_has_one_size_and_the_weights_of_its_classes(part: Part) -> None:

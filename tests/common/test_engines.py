@@ -13,9 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from interpreter_fixture import write_interpreter
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import config, engines, measure
+from common import config, engines, interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.engines import (
     check_framework,
@@ -203,7 +204,7 @@ def test_the_environment_says_which_keras_is_meant(
 PROBED = """
 import json, os, sys
 answers = json.loads(os.environ["PROBE_ANSWERS"])
-assert sys.argv[1:] == ["info"], sys.argv
+assert sys.argv[1:] == ["info", "--brief"], sys.argv
 text, code = answers[os.environ.get("KERAS_BACKEND", "torch")]
 print(text, file=sys.stderr if code else sys.stdout)
 sys.exit(code)
@@ -222,8 +223,9 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_gpus: None) -> 
     return give
 
 
-def info(device: str) -> tuple[str, int]:
-    return f"device    {device}\nframework  Some 1.0 on something\nbackend  any\n\nloose", 0
+def info(device: str, why: str = "") -> tuple[str, int]:
+    reason = f"no_cuda  {why}\n" if why else ""
+    return f"device    {device}\nframework  Some 1.0 on something\nbackend  any\n{reason}\nloose", 0
 
 
 def test_auto_is_the_cpu_at_once_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,9 +235,10 @@ def test_auto_is_the_cpu_at_once_where_there_is_no_gpu(monkeypatch: pytest.Monke
     monkeypatch.setattr(engines, "probe_framework", refuse)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert resolve_device("auto", config.FRAMEWORKS) == "cpu"
+    with pytest.raises(StudyError, match=r"^device 'cuda' .* no NVIDIA GPU is visible .*; use --device cpu$"):
+        resolve_device("cuda", config.FRAMEWORKS)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert resolve_device("cpu", config.FRAMEWORKS) == "cpu"
-    assert resolve_device("cuda", config.FRAMEWORKS) == "cuda"
 
 
 def test_auto_is_what_every_framework_sees(answers: Callable[..., None]) -> None:
@@ -243,12 +246,25 @@ def test_auto_is_what_every_framework_sees(answers: Callable[..., None]) -> None
     assert probe_framework("torch")["framework"] == "Some 1.0 on something"
     assert resolve_device("auto", ["torch", "keras-tensorflow"]) == "cuda"
     assert resolve_device("auto", ["keras-jax"]) == "cpu"
-    with pytest.raises(StudyError, match=r"^torch sees cuda, keras-jax only cpu; give --device cpu$"):
+    with pytest.raises(StudyError, match=r"^torch sees cuda, keras-jax only cpu; .* or give --device cpu$"):
         resolve_device("auto", ["torch", "keras-jax"])
-    answers(torch=info("cuda"), tensorflow=info("cpu"))
-    remedy = r"install tensorflow\[and-cuda\] or give --device cpu$"
+    answers(torch=info("cuda"), tensorflow=info("cpu", "it lacks libraries"))
+    remedy = r"mend that \(keras-tensorflow: it lacks libraries\) or give --device cpu$"
     with pytest.raises(StudyError, match=f"^torch sees cuda, keras-tensorflow only cpu; {remedy}"):
         resolve_device("auto", ["torch", "keras-tensorflow"])
+
+
+def test_cuda_is_refused_before_the_work_where_a_framework_does_not_see_it(
+    answers: Callable[..., None],
+) -> None:
+    answers(torch=info("cuda"), tensorflow=info("cuda"))
+    assert resolve_device("cuda", ["torch", "keras-tensorflow"]) == "cuda"
+    answers(torch=info("cpu", "built without"), tensorflow=info("cpu", "it lacks libraries"))
+    assert resolve_device("auto", ["torch", "keras-tensorflow"]) == "cpu"
+    with pytest.raises(
+        StudyError, match=r"^device 'cuda' was asked for: torch, .* \(torch: built without; keras-"
+    ):
+        resolve_device("cuda", ["torch", "keras-tensorflow"])
 
 
 def test_a_framework_that_does_not_start_is_named(answers: Callable[..., None]) -> None:
@@ -295,7 +311,9 @@ def test_a_setting_of_the_caller_does_not_win(monkeypatch: pytest.MonkeyPatch) -
 
 def test_cpu_hides_the_gpus_and_slots_share_them_out(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert visible_gpus() == ["4", "6"]
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     hidden = worker_environment("keras-jax", "cpu", "float32", threads=1)
+    assert hidden["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as nvidia-smi counts
     assert (hidden["CUDA_VISIBLE_DEVICES"], hidden["JAX_PLATFORMS"]) == ("", "cpu")
     assert hidden["KERAS_TORCH_DEVICE"] == "cpu"
     shared = [
@@ -352,6 +370,21 @@ def test_what_a_worker_really_gets(scene: Scene) -> None:
     assert {scene.seen(seed)["argv"][7] for seed in (0, 1)} == {
         str(core) for core in sorted(os.sched_getaffinity(0))[:2]
     }
+
+
+def test_a_framework_runs_under_an_interpreter_of_its_own(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = write_interpreter(tmp_path / "python", f'exec env OWN_PYTHON=1 "{sys.executable}" "$@"')
+    monkeypatch.setitem(interpreters.VARIABLES, "fake_worker", "STROKE_PYTHON_FAKE")
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    monkeypatch.setenv("STROKE_PYTHON_FAKE", wrapper)
+    (run,) = scene.run({}, runs=1)
+    assert scene.status(run) == ("complete", None)
+    environment = scene.seen(0)["environment"]
+    assert environment["OWN_PYTHON"] == "1"
+    assert "STROKE_PYTHON_FAKE" not in environment  # lest it ask another whether its packages are there
+    assert "PYTHONHOME" not in environment  # of this Python, and it would keep another from starting
 
 
 # --- deaths -------------------------------------------------------------------------------------------------------

@@ -191,6 +191,15 @@ def test_jpeg_noise_and_a_slight_tint_are_no_colour(tmp_path: Path) -> None:
     assert np.abs(image.astype(int) - GREY).mean() < 8  # a grey picture came out, about as it went in
 
 
+def test_a_single_tinted_pixel_takes_the_luma(tmp_path: Path) -> None:
+    """ITU-R 601: 0.299 R + 0.587 G + 0.114 B; equal channels keep their value."""
+    picture = np.dstack([GREY] * 3)
+    picture[22, 30] = (100, 110, 130)
+    expected = GREY.copy()
+    expected[22, 30] = 109  # 109.29
+    np.testing.assert_array_equal(read_image(written(tmp_path, encoded(picture, "PNG"))), expected)
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,7 @@ def test_steps_and_waiting_are_told_apart(clock_time: FakeTime) -> None:
     assert clock.step_seconds == [15, 1, 2]  # nobody asked for a batch after the fourth step
     assert clock.first_step_seconds == 15
     assert synchronised == [113]  # once, before the first step is taken as done
+    assert clock.compile_seconds == 15 - 1.5
 
 
 def test_a_loop_that_runs_out_times_every_step(clock_time: FakeTime) -> None:
@@ -110,6 +111,7 @@ def test_a_loop_that_reads_ahead_is_not_timed_by_its_steps(clock_time: FakeTime)
     assert math.isnan(clock.wait_seconds)
     assert clock.step_seconds == []
     assert clock.steady_quantile_seconds(0.5) is None
+    assert clock.compile_seconds is None
 
 
 # --- the process --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from rich.console import Console
 from tiny import MASK_SPEC, tiny_world, write_pictures
 from traced_tiny import TracedTiny
 
-from common import config, engines, mutations, parity_study, tracing
+from common import config, engines, mutations, parity_study
 from common.config import NOTICE, to_json
 from common.errors import StudyError
 from common.mutations import mutation_row, plant, where_planted
@@ -108,7 +108,7 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_world: None)
     modules.mkdir()
     (modules / "tiny_tracer.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(modules), str(HERE)]))
-    monkeypatch.setattr(tracing, "module_of", lambda framework: "tiny_tracer")
+    monkeypatch.setattr(engines, "module_of", lambda framework: "tiny_tracer")
     monkeypatch.setitem(engines.PACKAGES, "torch", ("numpy",))
     monkeypatch.setattr(config, "PARITY_IMAGE_SIZE", MASK_SPEC.image_size)
     return Scene(tmp_path, monkeypatch)
@@ -122,6 +122,15 @@ def scene(processes: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 # --- the proof ------------------------------------------------------------------------------------------------------
+
+
+def test_a_precision_that_proves_nothing_is_refused_before_any_work(tmp_path: Path) -> None:
+    asked = Asked(models=("cnn",), frameworks=("keras-jax",), precision="bfloat16")
+    with pytest.raises(
+        StudyError, match=r"^--precision bfloat16 proves nothing: .*; give float64 or float32$"
+    ):
+        prove(asked, tmp_path / "proof", Console(file=io.StringIO()))
+    assert not (tmp_path / "proof").exists()
 
 
 def test_two_that_agree(processes: Scene) -> None:

@@ -36,6 +36,7 @@ from common.data.batches import Part, Witness, evaluation_batches, training_batc
 from common.data.cache import open_cache
 from common.errors import StudyError
 from common.fitting import Fit, describe_speed, fit_model, judge
+from common.flops import forward_work
 from common.framework import Batch
 from common.inference import load_model
 from common.losses import binary_cross_entropy, dice_cross_entropy, sigmoid
@@ -132,12 +133,20 @@ def test_a_run_leaves_its_files_and_a_true_record(directory: Path) -> None:
     assert (settings.device, settings.precision, settings.threads, settings.seed) == ("cpu", "float32", 1, 1)
 
     timings = document["timings"]
-    parts = ["build_seconds", "train_seconds", "evaluate_seconds", "checkpoint_seconds", "import_seconds"]
-    assert all(timings[name] > 0 for name in parts)
-    assert sum(timings[name] for name in parts) <= timings["total_seconds"]
+    names = ("import", "data", "build", "trainer", "train", "evaluate", "checkpoint", "latency")
+    parts = [timings[f"{name}_seconds"] for name in names]
+    assert min(parts) > 0
+    assert 0.5 * timings["total_seconds"] < sum(parts) <= timings["total_seconds"]
     assert 0 < timings["first_step_seconds"] < timings["train_seconds"]
+    assert 0 <= timings["compile_seconds"] < timings["first_step_seconds"]
     assert timings["step_p50_seconds"] <= timings["step_p95_seconds"]
+    latency = timings["latency"]
+    assert set(latency) == {"1", str(RECIPE.batch_size), "batch_size"}
+    assert 0 < 3 * latency["1"] < timings["latency_seconds"]  # the median of several
     assert document["memory"]["peak_rss_mib"] > 10
+    assert document["memory"]["peak_device_mib"] is None
+    size = (folder / "model.safetensors").stat().st_size
+    assert document["model"] == {"flops": forward_work(SPEC).flops, "checkpoint_bytes": size}
 
     counts = document["data"]["counts"]
     assert sum(part["samples"] for part in counts.values()) == 40

@@ -232,6 +232,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
         ("folds", 2),
         ("split_seed", 1),
         ("precision", "float64"),
+        ("precision", "bfloat16"),
         ("device", "cuda"),
         ("specs", {"binary/cnn": dataclasses.replace(SPEC, hidden=7)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, epochs=3)}),
@@ -239,8 +240,11 @@ def test_a_full_disk_is_named_and_can_be_mended(
         ("data", ("elsewhere",)),
     ],
 )
-def test_what_would_not_be_comparable_is_refused(data: Path, directory: Path, name: str, value: Any) -> None:
+def test_what_would_not_be_comparable_is_refused(
+    data: Path, directory: Path, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepare_study(make_study(data), directory)
+    monkeypatch.setattr(study_module, "resolve_device", lambda device, frameworks: device)  # as with a GPU
     before = (directory / "study.json").read_bytes()
     changed = dataclasses.replace(make_study(data), **{name: value})
     with pytest.raises(StudyError, match=f"holds a study with {name} .* was asked for.*choose another --out"):
@@ -303,7 +307,7 @@ def test_a_gpu_for_one_framework_only_is_refused(
     monkeypatch.setattr(
         engines, "probe_framework", lambda name: {"device": "cuda" if name == "tiny-a" else "cpu"}
     )
-    with pytest.raises(StudyError, match="tiny-a sees cuda, tiny-b only cpu; give --device cpu"):
+    with pytest.raises(StudyError, match=r"tiny-a sees cuda, tiny-b only cpu; .* or give --device cpu"):
         prepare_study(make_study(data, device="auto"), directory)
     assert not directory.exists()
 

@@ -37,7 +37,7 @@ POOL = 4  # px, side of the windows whose means are the features
 
 def hash_batches(batches: Iterable[Batch]) -> str:
     """One digest of everything in a stream."""
-    return hashlib.sha256(b"".join(map(batch_bytes, batches))).hexdigest()
+    return hashlib.sha256(b"".join(piece for batch in batches for piece in batch_bytes(batch))).hexdigest()
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -272,6 +272,9 @@ class TinyFramework:
 
     def synchronise(self) -> None:
         pass
+
+    def peak_device_mib(self) -> float | None:
+        return None
 
 
 def _features(model: Model, batch: Batch) -> NDArray[np.float64]:

@@ -18,8 +18,13 @@ from common.errors import StudyError
 PROCESSES = 2  # at a time, one thread each
 # Keras's full-size models stand beside those of keras.applications, on the backend that builds them fastest
 FULL_SIZE_BACKEND = "keras-torch"
+ON_PYTORCH = ("torch", "keras-torch")  # whose arithmetic PyTorch can count
 # XLA compiles each operation anew; what is left out is logic that every backend shares
-LEFT_OUT = {"torch": "", "keras-jax": "full_size or frozen"}
+LEFT_OUT = {
+    "torch": "",
+    "keras-jax": "full_size or frozen",
+    "keras-torch": "full_size or of_torch or in_torch",
+}
 # Of the largest logit or statistic: some hundred roundings in float64, two orders of summation in float32
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
@@ -29,6 +34,7 @@ Outputs = Callable[[str], Path]
 def answer(framework: str, folder: Path) -> str:
     """Runs the framework's suite, which leaves its answers in the folder; what went wrong, or nothing."""
     files = ["models_suite.py"] + ["applications_suite.py"] * (framework == FULL_SIZE_BACKEND)
+    files += ["flops_suite.py"] * (framework in ON_PYTORCH)
     left_out = LEFT_OUT.get(framework, "full_size")
     return run_suite(framework, *files, left_out=left_out, STUDY_OUTPUTS=str(folder))
 
