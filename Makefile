@@ -13,7 +13,7 @@ TEST_REQUIREMENTS := $(REQUIREMENTS) tests/requirements.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help compare parity test install install-tests lint unit format clean
+.PHONY: help compare parity bench test install install-tests lint unit format clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=/path/to/python3]"
@@ -26,6 +26,10 @@ compare: install ## install what is missing and run `python compare.py ARGS`
 
 parity: install ## install what is missing and run `python compare.py parity ARGS`: the proof, minutes to an hour
 	@$(RUN) compare.py parity $(ARGS)
+
+bench: install ## install what can be had of the peers and run `python -m benchmarks ARGS`: speed beside them, half an hour
+	$(call install_peers)
+	@$(RUN) -m benchmarks $(ARGS)
 
 test: lint unit ## install what is missing, lint, and run `pytest ARGS`
 
@@ -50,6 +54,20 @@ format: install-tests ## let ruff rewrite what it can
 clean: ## remove .venv and all caches; results/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The peers of the benchmarks, one by one and without what they need: they must not change a package of .venv. One that
+# cannot be had is left out, said so in the table, and tried again the next time.
+PEERS := $(VENV)/bench-peers
+define install_peers
+@if ! cmp -s benchmarks/requirements.txt $(PEERS)/installed; then \
+	echo "Installing benchmarks/requirements.txt into $(PEERS)"; rm -rf $(PEERS); mkdir -p $(PEERS); all=yes; \
+	for peer in $$(sed 's/ *#.*//' benchmarks/requirements.txt); do \
+		PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install --quiet --no-deps --target $(PEERS) "$$peer" \
+			|| { all=; echo "$$peer cannot be installed here; it is left out"; }; \
+	done; \
+	[ -z "$$all" ] || cp benchmarks/requirements.txt $(PEERS)/installed; \
+fi
+endef
 
 # TensorFlow 2.21 has wheels for Python 3.11 to 3.13; NumPy 2.4 needs 3.11.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))

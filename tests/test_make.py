@@ -36,6 +36,8 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, folder / name)
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "tests/requirements.txt", folder / "tests")
+    (folder / "benchmarks").mkdir()
+    shutil.copy(ROOT / "benchmarks/requirements.txt", folder / "benchmarks")
     shutil.copy(ROOT / "Makefile", folder)
     python = tmp_path / "my python"
     python.write_text(FAKE_PYTHON, encoding="utf-8")
@@ -155,3 +157,14 @@ def test_an_unfit_python_is_named_with_the_remedy(
     assert "PYTHON=/path/to/python3" in output
     assert changes == []
     assert not (checkout / ".venv").exists()
+
+
+def test_bench_installs_peers_apart_and_goes_on_without_those_that_cannot_be_had(checkout: Path) -> None:
+    make(checkout, "install")
+    status, output, changes = make(checkout, "bench", PIP_STATUS="1")
+    assert status == 0
+    assert "monai==1.6.1 cannot be installed here" in output
+    assert all("--no-deps --target .venv/bench-peers" in change for change in changes)
+    peers = len(changes)
+    assert len(make(checkout, "bench")[2]) == peers  # tried again
+    assert make(checkout, "bench")[2] == []  # all there
