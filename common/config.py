@@ -426,7 +426,7 @@ PROFILES: dict[str, Profile] = {
         2,
         1,
         1,
-        {"binary": 16, "subtype": 5, "segmentation": 5},
+        {"binary": 11, "subtype": 5, "segmentation": 5},
         Phantom(patients=64),
         QUICK_SPECS,
         "random",

@@ -22,7 +22,10 @@ WALL_EXEMPTIONS: dict[tuple[str, str], str] = {
     ("keras_impl/devices.py", "torch"): "as tensorflow",
     ("keras_impl/layers.py", "tensorflow"): "its batch norm in one kernel, which Keras does not call",
     ("keras_impl/optimizers.py", "tensorflow"): "its Adam in one kernel, which Keras does not call",
-    ("keras_impl/training.py", "jax"): "a step as a function of values; Keras gives its parts, JAX compiles it",
+    (
+        "keras_impl/training.py",
+        "jax",
+    ): "a step as a function of values; Keras gives its parts, JAX compiles it",
 }
 
 # (file, symbol) -> why the two implementations differ here. A symbol that is equal must not be listed.

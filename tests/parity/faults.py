@@ -21,13 +21,13 @@ def other_normalisation() -> Patch:
     """A hundredth added to the mean that is taken from the pixels."""
     from common.data import batches
 
-    original = batches.normalise
+    original = batches.grey_table
 
-    def normalise(slices: Array, spec: ModelSpec) -> Array:
+    def grey_table(spec: ModelSpec) -> Array:
         shift = tuple(mean + 0.01 for mean in spec.pixel_mean)
-        return original(slices, dataclasses.replace(spec, pixel_mean=shift))
+        return original(dataclasses.replace(spec, pixel_mean=shift))
 
-    return mock.patch.object(batches, "normalise", normalise)
+    return mock.patch.object(batches, "grey_table", grey_table)
 
 
 def labels_not_smoothed() -> Patch:
