@@ -1,6 +1,6 @@
 """How fast both stacks are beside what a user would pick instead, in one run.
 
-    python -m benchmarks [stream|steps|overhead|memory|all] [--models ...] [--frameworks ...] [--rounds 5]
+    python -m benchmarks [stream] [steps] [overhead] [memory] [--models ...] [--frameworks ...] [--rounds 5]
 
 Programs take turns on the machine (A B B A); each comparison gives a ratio with an interval. The results go to
 `benchmarks/results/`: speed.csv, speed.md, speed.svg, speed.png, machine.json. What is not measured again is kept
@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import memory, overhead, steps
@@ -26,6 +27,7 @@ from benchmarks.page import render
 from benchmarks.plan import Job, Options
 from benchmarks.table import Row, merge, read_rows, write_rows
 from common import config, engines
+from common.errors import StudyError
 from common.options import run_guarded
 from common.results import write_json, write_text
 
@@ -41,13 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
     return run_guarded("python -m benchmarks", lambda: _measure(options))
 
 
-def jobs_of(part: str, options: Options) -> list[Job]:
-    """The jobs of a part, or of all; of all, what the steps measure as well is not measured twice."""
-    if part == "all":
-        return [*_stream_jobs(options), *steps.jobs(options), *overhead.jobs(options, facts=False)]
-    if part == "stream":
-        return _stream_jobs(options)
-    return {"steps": steps.jobs, "overhead": overhead.jobs, "memory": memory.jobs}[part](options)
+def jobs_of(parts: Sequence[str], options: Options) -> list[Job]:
+    """The jobs of the parts, in the order of PARTS; what the steps measure as well is not measured twice."""
+    starts = "steps" not in parts
+    found = {
+        "stream": lambda: _stream_jobs(options),
+        "steps": lambda: steps.jobs(options),
+        "overhead": lambda: overhead.jobs(options, facts=starts and len(parts) == 1),
+        "memory": lambda: memory.jobs(options) if starts else [],
+    }
+    return [job for part in PARTS if part in parts for job in found[part]()]
 
 
 def _stream_jobs(options: Options) -> list[Job]:
@@ -72,33 +77,42 @@ def _measure(parsed: argparse.Namespace) -> int:
         parsed.quick,
     )
     try:
-        jobs = jobs_of(parsed.part, options)
+        jobs = jobs_of(parsed.parts, options)
         total = sum(job.expected_seconds for job in jobs)
         print(f"{len(jobs)} measurements, about {_minutes(total)} on two quiet cores. {config.NOTICE}")
         for job in jobs:
             print(f"  {job.expected_seconds:5.0f} s  {job.title}")
-        if not parsed.plan:
-            _work_through(jobs, parsed.out)
+        if not parsed.plan and (failed := _work_through(jobs, parsed.out)):
+            print(f"{len(failed)} of {len(jobs)} failed: {', '.join(failed)}", file=sys.stderr)
+            return 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
-def _work_through(jobs: list[Job], out: Path) -> None:
+def _work_through(jobs: list[Job], out: Path) -> list[str]:
+    """Returns the titles of the jobs that failed; what they measured earlier stays in the table."""
     machine = describe_machine()
+    failed: list[str] = []
     began, expected, spent = time.monotonic(), sum(job.expected_seconds for job in jobs), 0.0
     for number, job in enumerate(jobs, start=1):
         passed = time.monotonic() - began
         left = (expected - spent) * (passed / spent if spent else 1.0)
         print(f"[{number}/{len(jobs)}] {job.title}; {_minutes(left)} left", flush=True)
-        rows = job.run()
         spent += job.expected_seconds
+        try:
+            rows = job.run()
+        except StudyError as error:  # the others may well go
+            failed.append(job.title)
+            print(f"    failed: {error}", flush=True)
+            continue
         for row in rows:
             print(
                 f"    {row.table}: {row.ours} / {row.peer} ({row.setting}): {row.ratio:.2f} {row.note}".rstrip()
             )
         _write(merge(read_rows(out / "speed.csv"), rows), machine, out)
     print(f"Written to {out}: speed.md, speed.csv, speed.svg, speed.png, machine.json. {config.NOTICE}")
+    return failed
 
 
 def _write(rows: list[Row], machine: dict[str, object], out: Path) -> None:
@@ -118,7 +132,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", nargs="?", choices=(*PARTS, "all"), default="all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--models", nargs="+", choices=tuple(config.MODELS), default=defaults["models"])
     parser.add_argument(
         "--frameworks", nargs="+", choices=config.FRAMEWORKS, default=defaults["frameworks"], metavar="NAME"
@@ -139,6 +153,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="one short round on few pictures: only whether it works"
     )
     parsed = parser.parse_args(arguments)
+    if unknown := set(parsed.parts) - set(PARTS):
+        parser.error(
+            f"{', '.join(sorted(unknown))} is no part; give some of {', '.join(PARTS)}, or none for all"
+        )
+    parsed.parts = parsed.parts or PARTS
     if parsed.rounds < 1 or parsed.seconds <= 0:
         parser.error("--rounds must be at least 1 and --seconds above 0")
     if parsed.out is None:

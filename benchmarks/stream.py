@@ -62,19 +62,20 @@ def jobs(options: Options) -> list[Job]:
             ("cold", "png", 1, few_cold, ("shipped",)),
         )
         for state, kind, channels, chosen, settings in plan:
-            if chosen:
+            pairs = [
+                (peer, setting)
+                for peer in chosen
+                for setting in settings
+                if setting == "shipped" or peer in FEW
+            ]
+            if pairs:
                 title = f"stream {state}, {kind}, {channels} channels, {framework}"
-                seconds = len(chosen) * len(settings) * (12 + 4 * options.rounds * _seconds(options))
-                run = partial(_rows, options, framework, state, kind, channels, chosen, settings)
+                seconds = len(pairs) * (12 + 4 * options.rounds * options.seconds)
+                run = partial(_rows, options, framework, state, kind, channels, pairs)
                 found.append(Job(title, seconds, run))
     if "torch" in options.frameworks:
         found.append(Job("stream growth, torch", 60, partial(_growth_rows, options)))
     return found
-
-
-def _seconds(options: Options) -> float:
-    """Of a block: a batch takes milliseconds, so that a third of the time of a training block holds enough."""
-    return options.seconds / 3
 
 
 def _rows(
@@ -83,26 +84,20 @@ def _rows(
     state: str,
     kind: str,
     channels: int,
-    peers: Iterable[str],
-    settings: Iterable[str],
+    pairs: Iterable[tuple[str, str]],
 ) -> list[Row]:
     folder = write_pictures(options) / kind
     common = ("--folder", str(folder), "--channels", str(channels))
     rows = []
-    for peer in peers:
-        for setting in settings:
-            still = ("--still",) if state == "still" else ()
-            other = _peer(framework, setting, "--peer", peer, *common, *still)
-            ours = _ours(framework, *common, "--state", state)
-            result = alternate(ours, other, options.rounds, _seconds(options))
-            target = {"warm": WARM_TARGET, "cold": COLD_TARGET}.get(state) if peer not in LESS else None
-            name = f"{state}, {kind.upper()}, {channels} ch"
-            note = LESS.get(peer, "")
-            rows.append(
-                row_of(
-                    result, "stream", "stream", PEERS[framework][peer], name, framework, setting, target, note
-                )
-            )
+    for peer, setting in pairs:
+        still = ("--still",) if state == "still" else ()
+        other = _peer(framework, setting, "--peer", peer, *common, *still)
+        ours = _ours(framework, *common, "--state", state)
+        result = alternate(ours, other, options.rounds, options.seconds)
+        target = {"warm": WARM_TARGET, "cold": COLD_TARGET}.get(state) if peer not in LESS else None
+        name = f"{state}, {kind.upper()}, {channels} ch"
+        key = ("stream", "stream", PEERS[framework][peer], name, framework, setting)
+        rows.append(row_of(result, *key, target, LESS.get(peer, "")))
     return rows
 
 

@@ -87,6 +87,8 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     pretrained = read_kept(study_directory, entry) if entry else None
     start = starting_weights(framework, model, spec, run.seed, pretrained)
     framework.write_weights(model, start)
+    initial_sha256 = weights_digest(start)
+    del start  # as large as the model, and not needed again
 
     # Frameworks that are left their own loops are timed alike: by whole epochs
     clock = measure.StepClock(framework.synchronise, steps="loop" not in LANES[run.lane])
@@ -145,7 +147,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "data": data.description,
         "batches": witness.record(),
         "weights": {
-            "initial_sha256": weights_digest(start),
+            "initial_sha256": initial_sha256,
             "final_sha256": weights_digest(fit.weights),
             "parameters": sum(array.size for array in fit.weights.values()),
         },

@@ -57,6 +57,7 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
         loss.backward()
         trainer.optimizer.step()
         losses.append(loss.detach())  # read after the epoch: reading here would stop the device at every step
+    trainer.optimizer.zero_grad(set_to_none=True)  # their memory serves what comes between two epochs
     return to_array(torch.stack(losses))
 
 
