@@ -29,7 +29,8 @@ SETTINGS = ("shipped", "same")
 START_SECONDS = 600.0  # until a contestant must be ready: a compiler may take minutes
 BLOCK_SECONDS = 600.0
 END_SECONDS = 5.0  # from the end of its input until a contestant is killed
-CALIBRATIONS = 3  # at most, besides the first block
+CALIBRATIONS = 6  # at most, besides the first blocks
+LARGEST_GROWTH = 8  # of a block's units from one calibration to the next
 
 # What a user's shell does not have and a worker of ours does (`config.WORKER_ENVIRONMENT`), or that would tune a peer
 THREAD_VARIABLES = frozenset(
@@ -316,11 +317,13 @@ class Session:
 
     def calibrate(self, seconds: float) -> int:
         """Units that take about `seconds`; the blocks that find it out warm the contestant up."""
+        self.block(1)  # starts a loader's processes, traces: it tells nothing
         units, spent = 1, self.block(1).seconds
         for _ in range(CALIBRATIONS):
             if spent >= 0.7 * seconds:
                 break
-            units = max(1, round(units * min(seconds / max(spent, 1e-9), 1000)))
+            # Step by step, for a few units may have lain ready
+            units = max(1, round(units * min(seconds / max(spent, 1e-9), LARGEST_GROWTH)))
             spent = self.block(units).seconds
         return max(1, round(units * seconds / max(spent, 1e-9)))
 

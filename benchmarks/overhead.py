@@ -104,9 +104,11 @@ def study_rows(options: Options) -> list[Row]:
     parts = {
         "training with compilation": spent("train_seconds"),
         "import": spent("import_seconds"),
+        "optimizer (PyTorch imports torch._dynamo there)": spent("trainer_seconds"),
         "build": spent("build_seconds"),
         "evaluation": spent("evaluate_seconds"),
-        "checkpoints": spent("checkpoint_seconds"),
+        "latency": spent("latency_seconds"),
+        "data and checkpoints": spent("data_seconds", "checkpoint_seconds"),
     }
     counted = parts["training with compilation"] + parts["import"]
     parts["rest (phantom, audit, cache, process starts, report)"] = total - sum(parts.values())
