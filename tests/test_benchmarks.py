@@ -187,3 +187,19 @@ def test_the_synthetic_batch_has_the_shapes_of_the_model(model: str) -> None:
     assert batch.images.shape == (recipe.batch_size, 64, 64, spec.channels)
     outputs = (64, 64, 1) if TASKS[model] == "segmentation" else (spec.outputs,)
     assert batch.targets.shape == (recipe.batch_size, *outputs)
+
+
+def test_a_slow_start_does_not_decide_how_long_a_block_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def block(session: harness.Session, units: int) -> harness.Block:
+        del session
+        asked.append(units)  # the first starts a loader, and what lay ready comes at once
+        seconds = 5.0 if len(asked) == 1 else max(0.001, (units - 4) * 0.01)
+        return harness.Block(seconds, seconds, units, peak_rss_mib=1.0, load=0.0)
+
+    monkeypatch.setattr(harness.Session, "block", block)
+    session = object.__new__(harness.Session)
+    units = session.calibrate(1.0)
+    assert 0.9 < (units - 4) * 0.01 < 1.2
+    assert max(asked) < 2 * units  # it creeps up on it
