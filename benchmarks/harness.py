@@ -118,12 +118,12 @@ class Comparison:
 
     @property
     def a_rate(self) -> float:
-        """Median images a second of A's blocks."""
-        return statistics.median(block.images / block.seconds for block in self.a_blocks)
+        """Images a second of all of A's blocks together."""
+        return _rate(self.a_blocks)
 
     @property
     def b_rate(self) -> float:
-        return statistics.median(block.images / block.seconds for block in self.b_blocks)
+        return _rate(self.b_blocks)
 
     @property
     def a_peak_mib(self) -> float:
@@ -207,6 +207,10 @@ def _compare(a: Session, a_blocks: Sequence[Block], b: Session, b_blocks: Sequen
         a.ready,
         b.ready,
     )
+
+
+def _rate(blocks: Sequence[Block]) -> float:
+    return sum(block.images for block in blocks) / sum(block.seconds for block in blocks)
 
 
 def median_interval(

@@ -61,6 +61,8 @@ def main() -> None:
             serve({}, lambda units: sum(_first_epoch(options.folder, Path(scratch), recipe, spec, units)))
             return
         if options.state == "index":
+            import torch  # noqa: F401 - the peer's process has it too
+
             samples = pd.read_csv(options.folder / "samples.csv", dtype=str, keep_default_na=False)
             cache = open_cache(options.folder / "cache")
         else:

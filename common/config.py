@@ -1031,7 +1031,7 @@ RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
 }
 
 IDENTITY_VARIABLES = frozenset(
-    {"CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"}
+    {"CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "KERAS_BACKEND"}
 )  # may differ: which framework, which GPU
 
 

@@ -122,11 +122,13 @@ def _epochs(
 def describe_speed(fit: Fit, clock: measure.StepClock, recipe: Recipe) -> dict[str, float | None]:
     """The part of a run's timings that tells how quickly it trained; None where nothing can be said.
 
-    Steady images a second are those of the steps but the cold ones, waiting for data left out; where whole epochs are
+    Steady images a second are those of the steps but the cold ones, waiting for data left out unless it may lie behind
+    a step; where whole epochs are
     timed, those of the epochs but the first of each phase, with whatever waiting was not hidden behind the steps.
     """
     if clock.steps:
-        seconds = fit.train_seconds - clock.first_step_seconds - clock.wait_seconds
+        idle = 0.0 if clock.overlaps else clock.wait_seconds
+        seconds = fit.train_seconds - clock.first_step_seconds - idle
         images = float(recipe.batch_size * len(clock.steady_step_seconds))
     else:
         warm = fit.history[~fit.history["epoch"].isin([phase.start for phase in phases(recipe)])]

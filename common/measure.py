@@ -38,17 +38,17 @@ class StepClock:
 
     A step runs from the moment a batch is handed over until the next is asked for; waiting for data is kept apart.
     A cold step (the first, and the first of a further optimizer: it may compile, allocate, choose kernels) is
-    synchronised and kept apart. On an accelerator the
-    later steps overlap with the host, so single step times are those of the queue; their sum is exact, because every
-    epoch ends with `synchronise`.
+    synchronised and kept apart. Where steps overlap with the host (`overlaps`: an accelerator) single step times are
+    those of the queue, and a wait may lie behind a step; their sum is exact, because every epoch ends with
+    `synchronise`.
 
     A loop that reads batches ahead, in whatever thread (Keras's `fit`), does not ask when a step ends. With `steps`
     False nothing is timed, waiting is NaN, and only the wall time of whole epochs, taken by whoever runs them, tells.
     """
 
-    def __init__(self, synchronise: Callable[[], None], steps: bool = True) -> None:
+    def __init__(self, synchronise: Callable[[], None], steps: bool = True, overlaps: bool = False) -> None:
         self._synchronise = synchronise
-        self.steps = steps
+        self.steps, self.overlaps = steps, overlaps
         self.step_seconds: list[float] = []
         self.wait_seconds = 0.0 if steps else math.nan
         self._cold = {0}  # numbers of the cold steps

@@ -91,7 +91,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     del start  # as large as the model, and not needed again
 
     # Frameworks that are left their own loops are timed alike: by whole epochs
-    clock = measure.StepClock(framework.synchronise, steps="loop" not in LANES[run.lane])
+    clock = measure.StepClock(framework.synchronise, "loop" not in LANES[run.lane], overlaps=device != "cpu")
     witness = stream.Witness()
     train, val = data.train, data.judged["val"]
     meter = energy.start_meter(device, alone=record.study.workers <= 1)
@@ -125,7 +125,10 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
 
     memory = {"peak_rss_mib": measure.peak_rss_mib(), "peak_device_mib": framework.peak_device_mib()}
     asking = time.perf_counter()  # last, for a new number of images may compile, and take memory
-    latency = measure_latency(framework, model, val, recipe.batch_size, spec)
+    try:
+        latency = measure_latency(framework, model, val, recipe.batch_size, spec)
+    except Exception:  # what is trained must not be lost to a curiosity
+        latency = None
     latency_seconds = time.perf_counter() - asking
 
     document = {
@@ -141,6 +144,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         },
         "device": device,
         "threads": threads,
+        "workers": record.study.workers,
         "precision": settings.precision,
         "git_commit": measure.git_commit(Path(__file__).parent),
         "command": run_command(framework.name(), study_directory, run),

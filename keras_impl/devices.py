@@ -3,6 +3,7 @@
 Keras has no words for most of this, so here its backend is spoken to directly, whichever it is.
 """
 
+import os
 from typing import Any
 
 import keras
@@ -58,7 +59,9 @@ def settings() -> dict[str, str]:
     Where a GPU is there and not used, "no_cuda" says why.
     """
     backend, on_gpu = keras.backend.backend(), _device == "cuda"
-    deterministic, benchmark = False, True  # TensorFlow and XLA time kernels unless an XLA flag says no
+    # TensorFlow and XLA time kernels unless told otherwise
+    deterministic = os.environ.get("TF_DETERMINISTIC_OPS", "0").lower() in ("1", "true")
+    benchmark = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1") != "0" and not deterministic
     if backend == "tensorflow":
         tf = _tensorflow()
         tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -131,7 +134,10 @@ def peak_device_mib() -> float | None:
     if backend == "tensorflow":
         peak = _tensorflow().config.experimental.get_memory_info("GPU:0")["peak"]
     elif backend == "jax":
-        peak = _jax().local_devices()[0].memory_stats()["peak_bytes_in_use"]
+        statistics = _jax().local_devices()[0].memory_stats()
+        if not statistics:  # of an allocator that keeps none
+            return None
+        peak = statistics["peak_bytes_in_use"]
     else:
         peak = _torch().cuda.max_memory_allocated()
     return float(peak) / 2**20

@@ -159,13 +159,14 @@ def _train_statelessly(trainer: Trainer, batches: Iterable[tuple[Batch, float]])
                 )  # a copy, for the step takes what it gets
             images, packed = to_tensor(batch.images), to_tensor(_pack(batch))
             loss, state = trainer.stateless_step(state, images, packed)  # type: ignore[misc]
-            if losses:
-                losses[-1].block_until_ready()  # one step ahead of the device, so that clocks are right
-            losses.append(loss)
+            losses.append(
+                loss.block_until_ready()
+            )  # as `train_on_batch` does; else no clock can tell a step's end
     finally:
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+                if not value.is_deleted():  # by a step that failed, whose reason is to be heard
+                    variable.assign(value)
     return np.array([float(loss) for loss in losses], dtype=np.float64)
 
 

@@ -175,9 +175,12 @@ def load_words(workers: int) -> str:
 def speed_context(speed: Speed, study: Study, frameworks: Sequence[str]) -> dict[str, Any]:
     """`lead`, `terms` and `settings` of the section."""
     rows = setting_rows([one for one, _ in speed.sizes], frameworks)
+    records = [record for one, _ in speed.sizes for record in one.records]
+    # Earlier records do not tell, and a study may have gone on with another number
+    workers = [int(record.document.get("workers") or study.workers) for record in records]
     return {
         "lead": lead(speed, study),
-        "terms": terms(rows, study.workers),
+        "terms": terms(rows, max(workers, default=study.workers)),
         "settings": rows,
         "frameworks": list(frameworks),
     }
