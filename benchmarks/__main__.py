@@ -1,6 +1,6 @@
 """How fast both stacks are beside what a user would pick instead, in one run.
 
-    python -m benchmarks [stream] [steps] [overhead] [memory] [--models ...] [--frameworks ...] [--rounds 5]
+    python -m benchmarks [stream] [steps] [overhead] [memory] [compiled] [--models ...] [--frameworks ...] [--rounds 5]
 
 Programs take turns on the machine (A B B A); each comparison gives a ratio with an interval. The results go to
 `benchmarks/results/`: speed.csv, speed.md, speed.svg, speed.png, machine.json. What is not measured again is kept
@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import memory, overhead, steps
+from benchmarks import compiled, memory, overhead, steps
 from benchmarks.figure import write_figure
 from benchmarks.machine import describe_machine
 from benchmarks.page import render
@@ -31,7 +31,9 @@ from common.errors import StudyError
 from common.options import run_guarded
 from common.results import write_json, write_text
 
-PARTS = ("stream", "steps", "overhead", "memory")
+PARTS = ("stream", "steps", "overhead", "memory", "compiled")
+# Of a training that is started once, where the steps do not start it anyway
+FACT_TABLES = {"overhead": ("overhead", "wait"), "memory": ("memory",)}
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK_RESULTS = engines.ROOT / "results" / "bench-quick"
 QUICK_SECONDS = 0.3
@@ -45,14 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def jobs_of(parts: Sequence[str], options: Options) -> list[Job]:
     """The jobs of the parts, in the order of PARTS; what the steps measure as well is not measured twice."""
-    starts = "steps" not in parts
+    tables = tuple(table for part in FACT_TABLES if part in parts for table in FACT_TABLES[part])
+    facts = memory.facts_jobs(options, tables) if tables and "steps" not in parts else []
     found = {
         "stream": lambda: _stream_jobs(options),
         "steps": lambda: steps.jobs(options),
-        "overhead": lambda: overhead.jobs(options, facts=starts and len(parts) == 1),
-        "memory": lambda: memory.jobs(options) if starts else [],
+        "overhead": lambda: overhead.jobs(options),
+        "compiled": lambda: compiled.jobs(options),
     }
-    return [job for part in PARTS if part in parts for job in found[part]()]
+    return facts + [job for part in found if part in parts for job in found[part]()]
 
 
 def _stream_jobs(options: Options) -> list[Job]:

@@ -6,15 +6,17 @@ work (steps, batches), answers with one line of JSON, and ends with its input. `
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from common import measure
+from common import config, measure
 
 
 def serve(
@@ -40,6 +42,24 @@ def serve(
                 "children_mib": children_mib(),
             }
         )
+
+
+def peer_options(description: str | None, peers: Sequence[str]) -> argparse.Namespace:
+    """The command line of a program as a user would write it, one of `peers`; the same in each framework."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--peer", choices=peers, required=True)
+    parser.add_argument("--data", choices=("synthetic", "files"), default="synthetic")
+    parser.add_argument("--material", type=Path)
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument(
+        "--features", type=int, nargs="+", default=config.UnetSpec().features, help="widths of a U-Net"
+    )
+    parser.add_argument("--device", choices=config.DEVICES, default="auto")
+    parser.add_argument(
+        "--facts", action="store_true", help="time evaluation and checkpoint before the blocks"
+    )
+    return parser.parse_args()
 
 
 def tree_cpu_seconds() -> float:

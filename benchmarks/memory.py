@@ -1,4 +1,4 @@
-"""Peak memory of training beside the plain loop's: one short round of each, where the steps are not measured anyway."""
+"""Peak memory, start and end of training beside the plain loop's: one short round, where the steps are not measured."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from benchmarks.plan import Job, Options, expected_seconds
 from benchmarks.table import Row
 
 SECONDS = 1.0  # a block: memory stops growing after the first steps
-TABLES = ("memory",)
-
-
-def jobs(options: Options) -> list[Job]:
-    """One short training of each model in each framework."""
-    return facts_jobs(options, TABLES)
 
 
 def facts_jobs(options: Options, tables: tuple[str, ...]) -> list[Job]:

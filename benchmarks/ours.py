@@ -4,6 +4,7 @@
 
 `--data synthetic`: one batch of random numbers, over and over; `ready`: batches of the stream, made before;
 `stream`: the stream itself, epoch after epoch. `--dressed`: with the clock, digests and messages of a run.
+`--compiled`: the model by `torch.compile`, or the step by XLA, where a run does not do so.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from common import config, measure
 from common.config import ModelSpec, Recipe
 from common.data.batches import Witness, steps_per_epoch, training_batches
 from common.engines import module_of
+from common.errors import StudyError
 from common.fitting import report_steps
 from common.flops import forward_work
 from common.framework import Batch, Settings
@@ -49,6 +51,8 @@ def main() -> None:
     model = framework.build(spec)
     shapes = {name: array.shape for name, array in framework.read_weights(model).items()}
     framework.write_weights(model, initial_weights(shapes, spec, 0))
+    if options.compiled:
+        compile_step(options.framework, model)
     trainer = framework.create_trainer(model, recipe)
     build_seconds = time.perf_counter() - began
 
@@ -95,6 +99,16 @@ def main() -> None:
             save_checkpoint(Path(folder, "model.safetensors"), framework.read_weights(model), {})
         facts["checkpoint_seconds"] = time.perf_counter() - begin
     serve(facts, block, lambda: clock.wait_seconds)
+
+
+def compile_step(framework: str, model: Any) -> None:
+    """From here on the model's steps are compiled. Raises StudyError where there is nothing to choose."""
+    if framework == "torch":
+        model.compile()
+    elif framework == "keras-tensorflow":
+        importlib.import_module("keras_impl.training").compiles_with_xla = lambda: True  # type: ignore[attr-defined]
+    else:
+        raise StudyError(f"{framework} is compiled always or never; give torch or keras-tensorflow")
 
 
 def settings_of(
@@ -152,6 +166,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--features", type=int, nargs="+", help="widths of a U-Net")
     parser.add_argument("--device", choices=config.DEVICES, default="auto")
     parser.add_argument("--dressed", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument(
         "--facts", action="store_true", help="time evaluation and checkpoint before the blocks"
     )

@@ -11,7 +11,6 @@ from functools import partial
 
 from benchmarks.harness import alternate_all
 from benchmarks.material import write_material
-from benchmarks.memory import facts_jobs
 from benchmarks.plan import Job, Options, expected_seconds, ours, row_of
 from benchmarks.table import Row
 from common.engines import ROOT
@@ -23,11 +22,10 @@ LOOP_TARGET = 0.97  # rate of a run's loop over that of its bare steps
 STUDY_TARGET = 0.90  # part of a quick study's time that is training, start and compilation
 STUDY_SECONDS = 170.0  # expected
 STUDY_TIMEOUT_SECONDS = 1800
-FACT_TABLES = ("overhead", "wait")
 
 
-def jobs(options: Options, facts: bool = True) -> list[Job]:
-    """The loops and the study; `facts`: also the starts, which the training steps measure as well."""
+def jobs(options: Options) -> list[Job]:
+    """The loops and the study; starts and ends are measured with the training steps, or by `memory.facts_jobs`."""
     loops = [
         Job(
             f"harness {model} {framework}",
@@ -39,7 +37,7 @@ def jobs(options: Options, facts: bool = True) -> list[Job]:
         if model in LOOP_MODELS
     ]
     study = Job("compare.py study", STUDY_SECONDS, partial(study_rows, options))
-    return [*(facts_jobs(options, FACT_TABLES) if facts else []), *loops, study]
+    return [*loops, study]
 
 
 def loop_rows(options: Options, framework: str, model: str) -> list[Row]:

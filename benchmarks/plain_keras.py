@@ -26,12 +26,12 @@ import tensorflow as tf
 from keras import layers
 
 from benchmarks import keras_peers
-from benchmarks.contestant import serve
+from benchmarks.contestant import peer_options, serve
 from common import measure
-from common.config import UnetSpec
 
 IMPORTED_SECONDS = measure.seconds_since_start()
 CLASSES = {"cnn": ("binary", ["normal", "stroke"]), "other": ("subtype", ["normal", "bleeding", "ischemia"])}
+PEERS = ("cnn", "densenet121", "convnext_tiny", "unet")
 WARM_STEPS = 4
 ENDLESS_STEPS = 10**9
 
@@ -62,7 +62,7 @@ class Blocks(keras.callbacks.Callback):
 
 
 def main() -> None:
-    options = _parse()
+    options = peer_options(__doc__, PEERS)
     began = time.perf_counter()
     model = keras_peers.create(options.peer, 3, options.image_size, tuple(options.features))
     two = options.peer in ("cnn", "unet")
@@ -174,23 +174,6 @@ def _to_unit(images: tf.Tensor) -> tf.Tensor:
 
 def _unchanged(images: tf.Tensor) -> tf.Tensor:
     return images
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", choices=("cnn", "densenet121", "convnext_tiny", "unet"), required=True)
-    parser.add_argument("--data", choices=("synthetic", "files"), default="synthetic")
-    parser.add_argument("--material", type=Path)
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument(
-        "--features", type=int, nargs="+", default=UnetSpec().features, help="widths of a U-Net"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--facts", action="store_true", help="time evaluation and checkpoint before the blocks"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

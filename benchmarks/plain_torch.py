@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import torch_peers
-from benchmarks.contestant import serve
+from benchmarks.contestant import peer_options, serve
 from common import measure
-from common.config import IMAGENET_MEAN, IMAGENET_STD, UnetSpec
+from common.config import IMAGENET_MEAN, IMAGENET_STD
 
 IMPORTED_SECONDS = measure.seconds_since_start()
 MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
@@ -35,6 +35,7 @@ CLASSES = {
     "cnn": ("binary", ("normal", "stroke")),
     "other": ("subtype", ("normal", "bleeding", "ischemia")),
 }
+PEERS = ("cnn", "densenet121", "convnext_tiny", "unet", "monai", "smp")
 WARM_STEPS = 4
 
 
@@ -105,7 +106,7 @@ class BinaryCrossEntropy(nn.Module):
 
 
 def main() -> None:
-    options = _parse()
+    options = peer_options(__doc__, PEERS)
     masks, size = options.peer in ("unet", "monai", "smp"), options.image_size
     device = "cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu"
 
@@ -208,24 +209,6 @@ def _forward_flops(model: nn.Module, channels: int, size: int, device: str) -> i
         model(torch.zeros(1, channels, size, size, device=device))
     model.train()
     return counter.get_total_flops()
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    peers = ("cnn", "densenet121", "convnext_tiny", "unet", "monai", "smp")
-    parser.add_argument("--peer", choices=peers, required=True)
-    parser.add_argument("--data", choices=("synthetic", "files"), default="synthetic")
-    parser.add_argument("--material", type=Path)
-    parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument(
-        "--features", type=int, nargs="+", default=UnetSpec().features, help="widths of a U-Net"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--facts", action="store_true", help="time evaluation and checkpoint before the blocks"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

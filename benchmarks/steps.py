@@ -10,10 +10,10 @@ people's U-Nets, by floating-point operations a second, for theirs are more or l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
-from benchmarks.harness import SETTINGS, Comparison, ContestantError, alternate_all
+from benchmarks.harness import SETTINGS, Comparison, Contestant, ContestantError, alternate_all
 from benchmarks.material import write_material
 from benchmarks.plan import BATCH_SIZES, Job, Options, expected_seconds, has_peer, ours, plain, row_of
 from benchmarks.table import Row, missing_row
@@ -106,15 +106,13 @@ def training_rows(
     rest = ("--data", "files", *_peer_arguments(model), *arguments)
     name = PEER_NAMES[_stack(framework), model]
     key = ("training", OURS, name, model, framework)
+    missing = partial(_missing_rows, key, SETTINGS, "images/s")
     if reason := _why_missing(framework, model):
-        return [missing_row(*key, setting, "images/s", reason) for setting in SETTINGS]
+        return missing(reason)
     peers = [plain(framework, setting, *rest, device=options.device) for setting in SETTINGS]
-    try:
-        found = alternate_all(mine, peers, rounds or options.rounds, seconds or options.seconds)
-    except ContestantError as error:
-        if error.name == mine.name:
-            raise
-        return [missing_row(*key, setting, "images/s", str(error)) for setting in SETTINGS]
+    found = _alternated(mine, peers, rounds or options.rounds, seconds or options.seconds)
+    if isinstance(found, str):
+        return missing(found)
     rows = [
         row_of(comparison, *key, setting, TARGETS[_stack(framework), model, setting])
         for comparison, setting in zip(found, SETTINGS, strict=True)
@@ -137,18 +135,16 @@ def step_rows(options: Options, framework: str, model: str) -> list[Row]:
     settings = _step_settings(framework)
     name = PEER_NAMES[_stack(framework), model].split(", DataLoader")[0].split(" on ")[0]
     key = ("step", OURS, name, model, framework)
+    missing = partial(_missing_rows, key, settings, "images/s")
     if reason := _why_missing(framework, model):
-        return [missing_row(*key, setting, "images/s", reason) for setting in settings]
+        return missing(reason)
     peers = [
         plain(framework, setting, *_peer_arguments(model), *arguments, device=options.device)
         for setting in settings
     ]
-    try:
-        found = alternate_all(mine, peers, options.rounds, options.seconds, start_together=True)
-    except ContestantError as error:
-        if error.name == mine.name:
-            raise
-        return [missing_row(*key, setting, "images/s", str(error)) for setting in settings]
+    found = _alternated(mine, peers, options.rounds, options.seconds, start_together=True)
+    if isinstance(found, str):
+        return missing(found)
     return [
         row_of(comparison, *key, setting, STEP_TARGET)
         for comparison, setting in zip(found, settings, strict=True)
@@ -163,8 +159,9 @@ def unet_rows(options: Options, peer: str, features: tuple[int, ...]) -> list[Ro
     }
     key = ("unet", f"ours, widths from {features[0]}", titles[peer], "unet", "torch")
     package = {"monai": "monai", "smp": "segmentation_models_pytorch"}[peer]
+    missing = partial(_missing_rows, key, SETTINGS, "GFLOP/s")
     if not has_peer(package):
-        return [missing_row(*key, setting, "GFLOP/s", _not_installed(package)) for setting in SETTINGS]
+        return missing(_not_installed(package))
     widths = ("--features", *map(str, features))
     arguments = ("--data", "synthetic", "--image-size", str(options.image_size), *widths)
     mine = ours("torch", "--model", "unet", *arguments, device=options.device)
@@ -172,13 +169,28 @@ def unet_rows(options: Options, peer: str, features: tuple[int, ...]) -> list[Ro
         plain("torch", setting, "--peer", peer, "--batch-size", "8", *arguments, device=options.device)
         for setting in SETTINGS
     ]
+    found = _alternated(mine, peers, options.rounds, options.seconds, start_together=True)
+    if isinstance(found, str):
+        return missing(found)
+    return [_flop_row(one, key, setting) for one, setting in zip(found, SETTINGS, strict=True)]
+
+
+def _alternated(
+    mine: Contestant, peers: Sequence[Contestant], rounds: int, seconds: float, start_together: bool = False
+) -> list[Comparison] | str:
+    """The comparisons, or what kept a peer from answering; a fault of ours is an error."""
     try:
-        found = alternate_all(mine, peers, options.rounds, options.seconds, start_together=True)
+        return alternate_all(mine, peers, rounds, seconds, start_together)
     except ContestantError as error:
         if error.name == mine.name:
             raise
-        return [missing_row(*key, setting, "GFLOP/s", str(error)) for setting in SETTINGS]
-    return [_flop_row(one, key, setting) for one, setting in zip(found, SETTINGS, strict=True)]
+        return str(error)
+
+
+def _missing_rows(
+    key: tuple[str, str, str, str, str], settings: Sequence[str], unit: str, reason: str
+) -> list[Row]:
+    return [missing_row(*key, setting, unit, reason) for setting in settings]
 
 
 def _flop_row(comparison: Comparison, key: tuple[str, str, str, str, str], setting: str) -> Row:

@@ -5,57 +5,29 @@ A driver is the system's; all else of CUDA comes as packages, which TensorFlow a
 
 from __future__ import annotations
 
-import re
 from importlib import metadata
+
+from packaging.requirements import Requirement
 
 NO_GPU = "no NVIDIA GPU is visible to this process (no driver, or CUDA_VISIBLE_DEVICES hides it)"
 
-_ORDERS = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-}
-
 
 def unmet(distribution: str, extra: str) -> list[str]:
-    """What `distribution[extra]` asks for and is not installed, each as `name>=1,<2 (has 0.9 | is not installed)`.
+    """What `distribution[extra]` asks for and is not installed, each as `name<2,>=1 (has 0.9 | is not installed)`.
 
-    Only plain requirements (`name`, version bounds, `extra == "..."`) are understood, which NVIDIA's packages are.
+    What it asks for without the extra is not looked at.
     """
     found = []
-    for requirement in metadata.requires(distribution) or ():
-        wanted, _, marker = requirement.partition(";")
-        named = re.match(r"\s*([\w.-]+)(?:\[[^]]*\])?\s*\(?([^)]*)", wanted)
-        if named is None or not re.search(rf"""extra\s*==\s*["']{re.escape(extra)}["']""", marker):
+    for requirement in map(Requirement, metadata.requires(distribution) or ()):
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
             continue
-        name, bounds = named[1], named[2].strip()
+        wanted = f"{requirement.name}{requirement.specifier}"
         try:
-            version = metadata.version(name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            found.append(f"{name}{bounds} (is not installed)")
+            found.append(f"{wanted} (is not installed)")
             continue
-        if not _within(version, bounds):
-            found.append(f"{name}{bounds} (has {version})")
+        if not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{wanted} (has {version})")
     return found
-
-
-def _within(version: str, bounds: str) -> bool:
-    """Whether a version satisfies `>=1.2,<2`; by its leading numbers, missing ones being 0."""
-    for bound in filter(None, (part.strip() for part in bounds.split(","))):
-        matched = re.match(r"(<=|>=|==|<|>)\s*([\d.]+)", bound)
-        if matched is None:
-            continue
-        one, other = _numbers(version), _numbers(matched[2])
-        length = max(len(one), len(other))
-        padded = (numbers + (0,) * (length - len(numbers)) for numbers in (one, other))
-        if not _ORDERS[matched[1]](*padded):
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    leading = re.match(r"[\d.]*", version)
-    assert leading is not None  # it may be empty
-    return tuple(int(part) for part in leading[0].split(".") if part)

@@ -94,7 +94,7 @@ def read_weights(model: keras.Model) -> dict[str, Array]:
 def write_weights(model: keras.Model, weights: Weights) -> None:
     """Set every parameter and statistic. Raises StudyError unless names and shapes are exactly the model's."""
     variables = _named_variables(model)
-    check_weights(weights, {key: to_torch_layout(variable).shape for key, variable in variables.items()})
+    check_weights(weights, {key: _torch_shape(variable) for key, variable in variables.items()})
     for key, variable in variables.items():
         to_keras = np.argsort(_axes_to_torch(variable))
         variable.assign(np.ascontiguousarray(np.asarray(weights[key]).transpose(to_keras)))
@@ -104,6 +104,10 @@ def to_torch_layout(variable: keras.Variable) -> Array:
     """A copy of a variable's value with PyTorch's axes."""
     array = np.array(ops.convert_to_numpy(variable))
     return np.ascontiguousarray(array.transpose(_axes_to_torch(variable)))
+
+
+def _torch_shape(variable: keras.Variable) -> tuple[int, ...]:
+    return tuple(variable.shape[axis] for axis in _axes_to_torch(variable))
 
 
 def _axes_to_torch(variable: keras.Variable) -> tuple[int, ...]:

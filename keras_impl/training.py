@@ -153,15 +153,12 @@ def _train_statelessly(trainer: Trainer, batches: Iterable[tuple[Batch, float]])
         for batch, learning_rate in batches:
             set_learning_rate(optimizer, learning_rate)
             set_masks(model, batch.key)
-            for group, place in given:
-                state[group][place] = (
-                    groups[group][place].value + 0
-                )  # a copy, for the step takes what it gets
+            for group, place in given:  # a copy, for the step takes what it gets
+                state[group][place] = groups[group][place].value + 0
             images, packed = to_tensor(batch.images), to_tensor(_pack(batch))
             loss, state = trainer.stateless_step(state, images, packed)  # type: ignore[misc]
-            losses.append(
-                loss.block_until_ready()
-            )  # as `train_on_batch` does; else no clock can tell a step's end
+            # As `train_on_batch` does; else no clock can tell a step's end
+            losses.append(loss.block_until_ready())
     finally:
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):

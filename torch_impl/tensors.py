@@ -82,18 +82,18 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 def read_weights(model: nn.Module) -> dict[str, Array]:
     """A copy of every parameter and statistic, under PyTorch names and layout."""
-    state = model.state_dict()
-    return {
-        key: value.detach().cpu().contiguous().numpy().copy()
-        for key, value in state.items()
-        if not key.endswith("num_batches_tracked")
-    }
+    return {key: value.cpu().contiguous().numpy().copy() for key, value in _named_tensors(model).items()}
 
 
 def write_weights(model: nn.Module, weights: Weights) -> None:
     """Set every parameter and statistic. Raises StudyError unless names and shapes are exactly the model's."""
-    check_weights(weights, {key: array.shape for key, array in read_weights(model).items()})
-    state = model.state_dict()
+    tensors = _named_tensors(model)
+    check_weights(weights, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
     with torch.no_grad():
-        for key, array in weights.items():
-            state[key].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        for key, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(weights[key])))
+
+
+def _named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    state = model.state_dict()  # detached, and the model's own memory
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

@@ -39,7 +39,7 @@ def test_only_what_the_extra_asks_for_and_does_not_find_is_named(install: Instal
     )
     assert unmet("frame", "and-cuda") == [
         "nvidia-a-cu12<13.0,>=12.5.3.2 (is not installed)",
-        "nvidia-b-cu12>=9.3.0.75,<10.0 (is not installed)",
+        "nvidia-b-cu12<10.0,>=9.3.0.75 (is not installed)",
         "nvidia-c-cu12==1.2 (is not installed)",
         "plugin<=0.10.2,>=0.10.2 (is not installed)",
     ]
