@@ -39,6 +39,7 @@ from common.options import (
     add_study_options,
     check_source,
     directory_of,
+    engine_of,
     positive_integer,
     run_guarded,
     study_of,
@@ -280,7 +281,7 @@ def _defaults(arguments: argparse.Namespace, console: Console) -> int:
 
 def _study(arguments: argparse.Namespace, console: Console) -> int:
     study, directory = study_of(arguments, arguments.frameworks), directory_of(arguments)
-    failed = carry_out(study, directory, console)
+    failed = carry_out(study, directory, console, engine_of(arguments))
     report_study(directory, console)
     return 1 if failed else 0
 

@@ -28,6 +28,7 @@ from common.options import (
     Parser,
     add_study_options,
     directory_of,
+    engine_of,
     non_negative_integer,
     positive_integer,
     run_guarded,
@@ -166,7 +167,7 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
 
 def _train(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     study, directory = study_of(arguments, [framework.name()]), directory_of(arguments)
-    failed = carry_out(study, directory, console)
+    failed = carry_out(study, directory, console, engine_of(arguments))
     report_study(directory, console)
     return 1 if failed else 0
 

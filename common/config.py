@@ -1035,6 +1035,36 @@ IDENTITY_VARIABLES = frozenset(
 )  # may differ: which framework, which GPU
 
 
+# --- engines ------------------------------------------------------------------------------------------------------
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where runs execute, and what each may take there; no part of a study, whose numbers do not depend on it."""
+
+    name: str = "local"  # of `ENGINES`
+    address: str | None = None  # of a Ray cluster; None: one on this machine, for as long as the command runs
+    gpus: float = 1.0  # of a device of a run on "cuda"; below 1, runs share a GPU
+    shared: bool | None = None  # whether nodes work in the study's own folder; None: where they see it
+
+
+RETRIES = 2  # further tries of a run whose process was killed or lost without saying why
+# Memory of a run that Ray sets aside, until finished runs of the study tell: what a framework takes by itself (the
+# largest seen: 1,087 MiB, Keras on TensorFlow), and so many copies of a batch's activations in float32 (weights, their
+# gradients and moments included: U-Net and DenseNet-121 took 4 to 6)
+RUN_BASE_MIB = 1200
+RUN_ACTIVATION_COPIES = 8
+RUN_MEMORY_MARGIN = 1.25  # what is set aside, of the largest resident set seen
+RAY_PENDING = 100  # runs that Ray is given beforehand: enough for a cluster that grows by what is asked of it
+RAY_NODE_SECONDS = 60.0  # until a node comes that is large enough for a run
+RAY_LOOK_SECONDS = 0.5  # between two looks at what the nodes told
+RAY_STOP_SECONDS = 15.0  # until what is under way has ended, when the command is stopped
+RAY_STORE_BYTES = 200 * 2**20  # of shared memory, where Ray is started here: it carries messages only
+SHIP_PIECE_BYTES = 64 * 2**20  # a file goes to a node in pieces, so that neither side holds it whole
+
+
 # --- to and from JSON ---------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Where runs execute: here, as local processes, one process a run.
+"""Where runs execute: as local processes, or on a Ray cluster (`common.ray_engine`), one process a run.
 
 A process of its own is not a matter of taste: PyTorch's optimizers abort an interpreter that has loaded TensorFlow,
 thread and allocator settings are read once at start, and a run that is killed must not take the study with it.
@@ -6,25 +6,23 @@ thread and allocator settings are read once at start, and a run that is killed m
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import queue
-import signal
 import subprocess
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from common import interpreters, measure
-from common.config import WORKER_ENVIRONMENT, Run, Study
+from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
+from common.config import WORKER_ENVIRONMENT, Engine, Run, Study
 from common.cuda_packages import NO_GPU
 from common.errors import StudyError
 from common.interpreters import interpreter_of
 from common.measure import visible_gpus
-from common.results import discard_damaged, run_directory
-from common.run import clear_unfinished, record_failure, utc_now
+from common.results import run_directory
+from common.run import utc_now
+from common.workers import Crew, work_through
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -42,13 +40,9 @@ INSTALL = {
 
 PROBE_TIMEOUT_SECONDS = 120  # TensorFlow's first import from a cold network disk
 WORKER_MARK = "STROKE_FRAMEWORKS_WORKER"  # set in every process that has the environment of a worker
-EVENT_NUMBERS = {  # what an event needs beside its first key, for the display divides and prints them
-    "steps": ("of",),
-    "epoch": ("epochs", "train_loss", "val_loss"),
-}
 
 OnEvent = Callable[[Run, dict[str, Any]], object]
-Item = TypeVar("Item")
+LOCAL = Engine()
 
 
 def missing_packages(name: str) -> list[str]:
@@ -124,6 +118,11 @@ def worker_environment(
     return environment
 
 
+def run_environment(study: Study, run: Run, threads: int, slot: int = 0) -> dict[str, str]:
+    """`worker_environment` of a run, whichever engine carries it out."""
+    return worker_environment(run.framework, study.device, study.precision, threads, slot)
+
+
 def probe_framework(framework: str) -> dict[str, str]:
     """What the framework says of itself (`info`) when started as a worker would be, e.g. its device under "device".
 
@@ -142,26 +141,37 @@ def probe_framework(framework: str) -> dict[str, str]:
         )
     except subprocess.TimeoutExpired:
         raise StudyError(f"{framework} gave no answer in {PROBE_TIMEOUT_SECONDS} s; try again") from None
-    facts = dict(parts for line in answer.stdout.splitlines() if len(parts := line.split(None, 1)) == 2)
-    if answer.returncode or not {"framework", "backend", "device"} <= facts.keys():
-        last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+    return read_probe(framework, command, answer.returncode, answer.stdout, answer.stderr)
+
+
+def read_probe(framework: str, command: Sequence[str], code: int, said: str, errors: str) -> dict[str, str]:
+    """What a framework said of itself; StudyError where it did not."""
+    facts = dict(parts for line in said.splitlines() if len(parts := line.split(None, 1)) == 2)
+    if code or not {"framework", "backend", "device"} <= facts.keys():
+        last = (errors.strip().splitlines() or ["no message"])[-1]
         raise StudyError(f"{framework} does not start: {last[:300]}; try `{command[0]} -m {command[2]} info`")
     return facts
 
 
-def resolve_device(device: str, frameworks: Sequence[str]) -> str:
-    """The one device that every framework is to use: as asked for, or for "auto" what they all see.
+def resolve_device(device: str, frameworks: Sequence[str], engine: Engine = LOCAL) -> str:
+    """The one device that every framework is to use: as asked for, or for "auto" what they all see, where runs execute.
 
     Raises StudyError where "cuda" is asked for and one does not see it, and where for "auto" some see a GPU and others
     do not: their times would tell nothing.
     """
     if device == "cpu":
         return device
-    if not visible_gpus():
+    if engine.address:
+        from common.ray_engine import probe_cluster  # here: it stands on this module
+
+        facts, none = probe_cluster(frameworks, engine), "no node of the cluster has a GPU"
+    else:
+        names = frameworks if visible_gpus() else ()
+        facts, none = {framework: probe_framework(framework) for framework in names}, NO_GPU
+    if not facts:
         if device == "auto":
             return "cpu"
-        raise StudyError(f"device 'cuda' was asked for, but {NO_GPU}; use --device cpu")
-    facts = {framework: probe_framework(framework) for framework in frameworks}
+        raise StudyError(f"device 'cuda' was asked for, but {none}; use --device cpu")
     blind = [name for name, found in facts.items() if found["device"] == "cpu"]
     if not blind:
         return "cuda"
@@ -191,13 +201,41 @@ def threads_for(run: Run, threads: int) -> int:
     return threads if not run.repeat else threads - 1 if threads > 1 else threads + 1
 
 
-def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent) -> None:
-    """Execute the runs, `study.workers` at a time, each in a process of its own.
+def execute(
+    study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent, engine: Engine = LOCAL
+) -> None:
+    """Carry out runs of a prepared study, each in a process of its own; the one way from a list of runs to folders.
 
-    A run that dies is recorded as failed with its reason and the rest goes on. Events reach `on_event` from several
-    threads. On KeyboardInterrupt the workers are ended, what is finished stays, and what was under way never happened.
-    Raises StudyError where the folder cannot be written.
+    A run that dies is recorded as failed with its reason and the rest goes on; one that was killed or lost without
+    saying why is tried again first (`config.RETRIES`). Events reach `on_event` from several threads. On
+    KeyboardInterrupt the workers are ended, what is finished stays, and what was under way never happened, but for its
+    snapshot. Raises StudyError where the folder cannot be written or the cluster not be had.
     """
+    if engine.name == "ray":
+        from common.ray_engine import run_on_ray  # here: it stands on this module
+
+        run_on_ray(study_directory, study, runs, on_event, engine)
+    else:
+        run_locally(study_directory, study, runs, on_event)
+
+
+@contextlib.contextmanager
+def opened(engine: Engine) -> Iterator[str]:
+    """The engine ready for work; yields what it has, in words, or nothing where there is nothing to tell.
+
+    `execute` opens what is not. Raises StudyError where the cluster cannot be had.
+    """
+    if engine.name == "ray":
+        from common.ray_engine import connected, describe_cluster  # here: it stands on this module
+
+        with connected(engine) as ray:
+            yield describe_cluster(ray)
+    else:
+        yield ""
+
+
+def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent) -> None:
+    """`execute` on this machine, `study.workers` runs at a time."""
     threads = threads_of(study)
     cores = core_slots(study.workers, threads)
 
@@ -205,98 +243,8 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
         its = threads_for(run, threads)
         _run_process(study_directory, study, run, its, slot, cores[slot], crew, on_event)
 
-    try:
+    with told_of_disk(study_directory):
         work_through(runs, study.workers, work)
-    except OSError as error:
-        raise StudyError(
-            f"the runs in {study_directory} cannot go on: {error.strerror or error}; what is finished is "
-            "kept, the same command goes on from there"
-        ) from error
-
-
-class Crew:
-    """Worker processes that are under way, to be ended together."""
-
-    def __init__(self) -> None:
-        self.stopping = threading.Event()
-        self._processes: set[subprocess.Popen] = set()
-
-    def run(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        log: Path,
-        on_event: Callable[[dict[str, Any]], object],
-    ) -> tuple[int, str]:
-        """Run a worker to its end, its words going to `log`; returns its exit code and, unless that is 0, why."""
-        reason = ""
-        with log.open("wb") as words:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,  # held open: its end tells the worker that we are gone
-                stdout=subprocess.PIPE,
-                stderr=words,
-            )
-            self._processes.add(process)
-            if self.stopping.is_set():  # raised while this process was being started
-                process.terminate()
-            assert process.stdout is not None
-            assert process.stdin is not None
-            try:
-                for line in process.stdout:
-                    event = _parse_event(line)
-                    if event is None:
-                        words.write(line)
-                    elif "failed" in event:
-                        reason = str(event["failed"])
-                    else:
-                        on_event(event)
-                code = process.wait()
-            except BaseException:  # of `on_event`: who listens has had enough
-                process.terminate()
-                process.wait()
-                raise
-            finally:
-                process.stdin.close()
-                process.stdout.close()
-                self._processes.discard(process)
-        return code, reason or _explain_exit(code, log)
-
-    def stop(self) -> None:
-        """End every worker, and let none begin."""
-        self.stopping.set()
-        for process in list(self._processes):
-            process.terminate()
-
-
-def work_through(items: Sequence[Item], workers: int, work: Callable[[Item, int, Crew], object]) -> None:
-    """`work(item, slot, crew)` for every item in their order, `workers` at a time, each in a slot of its own.
-
-    An exception, KeyboardInterrupt included, ends the workers under way and is raised.
-    """
-    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for slot in range(workers):
-        slots.put(slot)
-    crew = Crew()
-
-    def take(item: Item) -> None:
-        if crew.stopping.is_set():
-            return
-        slot = slots.get()
-        try:
-            work(item, slot, crew)
-        finally:
-            slots.put(slot)
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="worker") as pool:
-        futures = [pool.submit(take, item) for item in items]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            crew.stop()
-            raise
 
 
 def _run_process(
@@ -309,48 +257,29 @@ def _run_process(
     crew: Crew,
     on_event: OnEvent,
 ) -> None:
-    started = utc_now()
     directory = run_directory(study_directory, run)
-    discard_damaged(directory)
-    try:
-        clear_unfinished(directory)
-    except StudyError as error:  # a finished run of another study or version: not ours to overwrite
-        on_event(run, {"failed": str(error)})
+    if fault := make_room(directory):
+        on_event(run, {"failed": fault})
         return
-    on_event(run, {"started": started})
     command = worker_command(run.framework, "run", str(study_directory), str(run.path))
     command += ["--threads", str(threads), "--supervised"]
     if cores:
         command += ["--cores", ",".join(map(str, cores))]
-    environment = worker_environment(run.framework, study.device, study.precision, threads, slot)
-    code, reason = crew.run(command, environment, directory / "run.log", lambda event: on_event(run, event))
-    if code == 0 and (directory / "run.json").exists():
-        on_event(run, {"complete": True})
-    elif not crew.stopping.is_set():
-        record_failure(study_directory, run, reason, started)
-        on_event(run, {"failed": reason})
-
-
-def _parse_event(line: bytes) -> dict[str, Any] | None:
-    """A worker's message, or None for a line that some library printed, JSON or not."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(event, dict) or event.keys() & {"started", "complete"}:  # the engine's own words
-        return None
-    for key, others in EVENT_NUMBERS.items():
-        if key in event and not all(isinstance(event.get(name), int | float) for name in (key, *others)):
-            return None
-    return None if "steps" in event and event["of"] <= 0 else event
-
-
-def _explain_exit(code: int, log: Path) -> str:
-    """One sentence for a process that ended without saying why."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = f"; its last words in {log.name}: {lines[-1][:300]}" if lines else ""
-    if code == -signal.SIGKILL:
-        return "the process was killed by SIGKILL, which is how a system short of memory ends it; try a smaller batch"
-    if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}{last}"
-    return f"the process ended with exit code {code}{last}"
+    environment = run_environment(study, run, threads, slot)
+    attempts: list[Attempt] = []
+    while True:
+        started = utc_now()
+        on_event(run, {"started": started})
+        again = bool(attempts)
+        ending = crew.run(
+            command, environment, directory / "run.log", lambda event: on_event(run, event), append=again
+        )
+        complete = is_complete(study_directory, run, ending)
+        if crew.stopping.is_set() and not complete:
+            return
+        attempts.append(Attempt(None, started, started, utc_now(), "complete" if complete else ending.reason))
+        if complete or not may_retry(ending, len(attempts)):
+            break
+        on_event(run, {"again": ending.reason})
+        make_room(directory)
+    settle(study_directory, run, "local", attempts, on_event)

@@ -14,13 +14,14 @@ from typing import Any
 
 from common import config, engines, measure
 from common.config import Study
-from common.engines import Crew, core_slots, work_through, worker_environment
+from common.engines import core_slots, worker_environment
 from common.errors import StudyError
 from common.fitting import Emit
 from common.framework import Framework
 from common.ladder_runs import Numbers
 from common.results import read_json, write_json
 from common.rungs import Training, climb, training_from_json
+from common.workers import Crew, work_through
 
 THREADS = 1  # a process: the trainings are small, and every core has one
 DEATHS = 2  # in a row, without a training between them: what is left of the list is given up
@@ -78,14 +79,14 @@ def _work_through_list(
     for attempt in itertools.count(1):
         write_json(path, {"steps": steps, "trainings": [config.to_json(one) for one in todo]})
         answers = _Answers(todo, listener)
-        _, reason = crew.run(command, environment, directory / f"{name}-{attempt}.log", answers.take)
+        ending = crew.run(command, environment, directory / f"{name}-{attempt}.log", answers.take)
         todo = todo[answers.count :]
         if not todo or crew.stopping.is_set():
             return
         deaths = 1 if answers.count else deaths + 1
         lost = len(todo) if deaths == DEATHS else 1
         for training in todo[:lost]:
-            listener.on_end(training, None, reason)
+            listener.on_end(training, None, ending.reason)
         todo = todo[lost:]
         if not todo:
             return

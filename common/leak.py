@@ -25,13 +25,14 @@ from common import config, engines
 from common.config import NOTICE, TASKS, Study
 from common.data.audit import describe_audit
 from common.data.leaky_splits import require_patients
-from common.engines import Crew, check_framework, core_slots, work_through, worker_environment
+from common.engines import check_framework, core_slots, worker_environment
 from common.errors import StudyError
 from common.leak_runs import LeakTraining, training_directory, trainings_of
 from common.leak_table import WARNING, describe_leak, read_trained, show_measure, training_table
 from common.progress import CountProgress, ListProgress
 from common.results import StudyRecord, read_json, write_csv, write_json
 from common.study import describe_source, hold, prepare_study
+from common.workers import Crew, work_through
 
 THREADS = 1  # a process: the models are small, and no number depends on how many work at a time
 
@@ -185,8 +186,8 @@ def _train_all(
         if cores[slot]:
             command += ["--cores", ",".join(map(str, cores[slot]))]
         environment = worker_environment(training.framework, study.device, study.precision, THREADS, slot)
-        _, reason = crew.run(command, environment, own / "worker.log", lambda event: None)
+        ending = crew.run(command, environment, own / "worker.log", lambda event: None)
         if not crew.stopping.is_set():
-            on_end(training, reason)
+            on_end(training, ending.reason)
 
     work_through(trainings, study.workers, work)

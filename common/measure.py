@@ -29,6 +29,7 @@ PACKAGES = {
     "safetensors": "safetensors",
 }
 UNKNOWN = "unknown"
+COMMIT_VARIABLE = "STROKE_FRAMEWORKS_COMMIT"  # the commit of this code, where it is no checkout
 DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")  # one entry a GPU
 NVIDIA_SMI_SECONDS = 20  # more than a sleeping driver needs to wake
 
@@ -202,7 +203,12 @@ def _known(read: Callable[[], str]) -> str:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Commit of the checkout, with `+changes` if tracked files differ from it; None outside a checkout."""
+    """Commit of the checkout, with `+changes` if tracked files differ from it; None outside a checkout.
+
+    A copy of the code that was sent to a node is told by COMMIT_VARIABLE where it comes from.
+    """
+    if (told := os.environ.get(COMMIT_VARIABLE)) is not None:
+        return told or None
     try:
         git = ["git", "-C", str(folder)]
         head = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ from common import config
 from common.config import (
     BACKBONES,
     DEVICES,
+    ENGINES,
     FRAMEWORKS,
     MODELS,
     PRECISIONS,
     PROFILES,
     STUDY_LANES,
     TASKS,
+    Engine,
     Study,
 )
 from common.errors import StudyError
@@ -125,7 +128,7 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         type=positive_integer,
         default=1,
         metavar="N",
-        help="runs at a time; more than 1 disturbs timings",
+        help="runs at a time; more than 1 disturbs timings. With --engine ray: on the smallest node",
     )
     add(
         "--threads",
@@ -133,12 +136,45 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         metavar="N",
         help="a run (default: the cores divided by the workers)",
     )
+    add_engine_options(parser)
     add(
         "--out",
         type=Path,
         metavar="DIR",
         help="folder of the study (default: results/DATA-PROFILE, with -native in that lane alone)",
     )
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--engine` and what belongs to it: where runs execute."""
+    add = parser.add_argument
+    add(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="local: processes of this machine; ray: a Ray cluster, each run a task (default: %(default)s)",
+    )
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="of a Ray cluster to join: HOST:PORT or auto from one of its nodes, ray://HOST:10001 from elsewhere "
+        "(default: one is started on this machine)",
+    )
+    add(
+        "--gpus-per-run",
+        type=positive_number,
+        metavar="N",
+        help="that Ray sets aside for each device of a run on cuda; 0.5: two runs share a GPU (default: 1)",
+    )
+
+
+def engine_of(arguments: argparse.Namespace) -> Engine:
+    """Where the options say that runs execute. Raises StudyError for options of Ray without it."""
+    given = {"--address": arguments.address, "--gpus-per-run": arguments.gpus_per_run}
+    for name, value in given.items():
+        if value is not None and arguments.engine != "ray":
+            raise StudyError(f"{name} {value} is for --engine ray; add that or leave it out")
+    return Engine(arguments.engine, arguments.address, arguments.gpus_per_run or 1.0)
 
 
 def add_interpreter_options(parser: argparse.ArgumentParser) -> None:
@@ -269,6 +305,17 @@ def positive_integer(text: str) -> int:
 def non_negative_integer(text: str) -> int:
     """An argparse type: 0, 1, 2 ..."""
     return _integer(text, least=0)
+
+
+def positive_number(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
 
 
 def _integer(text: str, least: int) -> int:

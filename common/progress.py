@@ -64,12 +64,14 @@ class GridProgress:
             self._live.stop()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """One event of a run: started, {steps, of}, an epoch, complete or failed."""
+        """One event of a run: started, {steps, of}, an epoch, again (and why), complete or failed."""
         with self._lock:
             if "steps" in event:
                 self._fractions[run] = event["steps"] / event["of"]
             if "started" in event and self._live:
                 self._bars[run] = self._live.add_task(self._label(run), total=1.0, note="starting")
+            if "again" in event:
+                self._begin_again(run, str(event["again"]))
             if "complete" in event or "failed" in event:
                 self._end(run, event)
             self._show(run, event)
@@ -79,6 +81,15 @@ class GridProgress:
         done = sum(self._fractions.values())
         elapsed = time.monotonic() - self._began
         return elapsed / done * (self._runs - done) if done > EARLY_SHARE else None
+
+    def _begin_again(self, run: Run, reason: str) -> None:
+        self._fractions[run] = 0.0
+        if self._live and run in self._bars:
+            self._live.remove_task(self._bars.pop(run))
+        why = escape(reason)
+        self._console.print(
+            f"{self._count()} {self._label(run)} [yellow]is tried again[/]: {why}", highlight=False
+        )
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
         self._fractions[run] = 1.0

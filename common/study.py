@@ -9,21 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 
 from common import config, interpreters, measure
-from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Run, Study
+from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Engine, Run, Study
 from common.data.audit import Judged, audit_data, describe_audit, earlier_audit
-from common.data.cache import Cache, build_cache, keep_readable, open_cache
+from common.data.cache import Cache, build_cache, keep_readable
 from common.data.findings import refuse
 from common.data.layouts import open_dataset
-from common.data.phantom import draw, phantom_samples
+from common.data.phantom import phantom_samples
 from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
-from common.engines import check_framework, resolve_device, run_locally
+from common.engines import LOCAL, check_framework, execute, opened, resolve_device
 from common.errors import StudyError
 from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
@@ -37,6 +35,7 @@ from common.results import (
     write_json,
 )
 from common.run import utc_now
+from common.slices import slice_reader
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
 
 try:
@@ -63,6 +62,7 @@ def prepare_study(
     directory: Path,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
     find_weights: FindWeights = lambda models: {},
+    engine: Engine = LOCAL,
 ) -> StudyRecord:
     """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels, and the
     files that backbones start from, which `find_weights` is asked for where the folder does not hold them yet.
@@ -74,7 +74,7 @@ def prepare_study(
     """
     for framework in study.frameworks:
         check_framework(framework)
-    study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks))
+    study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks, engine))
     record = read_study(directory) if (directory / "study.json").exists() else None
     earlier = record.document if record else None
     if record:
@@ -212,14 +212,19 @@ def missing_runs(study: Study, directory: Path) -> list[Run]:
     ]
 
 
-def run_study(study: Study, directory: Path, on_event: Callable[[Run, dict[str, Any]], object]) -> list[Run]:
+def run_study(
+    study: Study,
+    directory: Path,
+    on_event: Callable[[Run, dict[str, Any]], object],
+    engine: Engine = LOCAL,
+) -> list[Run]:
     """Carry out what is missing of the grid in a prepared folder; returns the runs that were tried."""
     runs = missing_runs(study, directory)
-    run_locally(directory, study, runs, on_event)
+    execute(directory, study, runs, on_event, engine)
     return runs
 
 
-def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord]:
+def carry_out(study: Study, directory: Path, console: Console, engine: Engine = LOCAL) -> list[RunRecord]:
     """Prepare, run what is missing, and show it all on the console; returns the records of the runs that failed."""
     console.print(f"{describe_source(study)}. {NOTICE}", markup=False)
     for framework in study.frameworks:
@@ -230,7 +235,7 @@ def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord
 
     with hold(directory):
         with CountProgress(console, "reading images") as reading:
-            record = prepare_study(study, directory, reading.tell, find_weights)
+            record = prepare_study(study, directory, reading.tell, find_weights, engine)
         tasks = tuple(task for task in study.tasks if task in record.study.tasks)
         study = dataclasses.replace(study, device=record.study.device, tasks=tasks)
         for line in describe_audit(record.audit()):
@@ -243,8 +248,11 @@ def carry_out(study: Study, directory: Path, console: Console) -> list[RunRecord
             console.print(
                 f"{finished} of {len(study.runs())} runs are finished already and kept", markup=False
             )
-        with GridProgress(console, waiting, finished) as progress:
-            run_study(study, directory, progress.tell)
+        with opened(engine if waiting else LOCAL) as cluster:
+            if cluster:
+                console.print(cluster, markup=False)
+            with GridProgress(console, waiting, finished) as progress:
+                run_study(study, directory, progress.tell, engine)
         tried = [read_run(directory, run) for run in waiting]
     return [record for record in tried if record is not None and not record.complete]
 
@@ -287,7 +295,7 @@ def report_study(directory: Path, console: Console, pictures: bool = True) -> No
         write_report,
     )
 
-    path = write_report(directory, _slice_reader(read_study(directory)) if pictures else None)
+    path = write_report(directory, slice_reader(read_study(directory)) if pictures else None)
     console.print(terminal_summary(directory))
     console.print(f"report: {path}", markup=False, soft_wrap=True)
 
@@ -295,26 +303,6 @@ def report_study(directory: Path, console: Console, pictures: bool = True) -> No
 def describe_source(study: Study) -> str:
     """On which data, in words, for everything that is printed."""
     return f"data: {', '.join(study.data) or 'the drawn phantom (not patients)'}"
-
-
-def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
-    """What shows a sample's slice in the report: a drawing at its full size, else the study's largest cache; nothing
-    where that is gone or damaged.
-    """
-    try:
-        caches = record.document["caches"]
-        cache = open_cache(record.directory / caches[max(caches, key=int)])
-        paths = record.samples().set_index("id")["path"]
-    except (StudyError, OSError, KeyError, TypeError, ValueError):
-        return None
-
-    def read(sample_id: str) -> NDArray[np.uint8] | None:
-        path = str(paths.get(sample_id, ""))
-        if path.startswith("phantom:"):
-            return draw(path).image
-        return cache.read([sample_id])[0] if sample_id in cache.rows else None
-
-    return read
 
 
 def _with_relative_paths(samples: pd.DataFrame, directory: Path) -> pd.DataFrame:

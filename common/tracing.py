@@ -10,10 +10,11 @@ from rich.console import Console
 
 from common import config
 from common.config import PARITY_TASKS, Run
-from common.engines import Crew, work_through, worker_command, worker_environment
+from common.engines import worker_command, worker_environment
 from common.progress import GridProgress
 from common.results import StudyRecord, write_json
 from common.trace import TraceJob, TracePlan
+from common.workers import Crew, work_through
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def trace_sides(
         plan = TracePlan(side.framework, study.device, precision, side.threads, jobs)
         write_json(path, config.to_json(plan))
         progress.tell(side.run, {"started": ""})
-        code, reason = crew.run(
+        code, reason, _ = crew.run(
             worker_command(side.framework, "trace", str(path)),
             worker_environment(side.framework, study.device, precision, side.threads, slot),
             traces.parent / f"{side.model}, {side.title}.log",

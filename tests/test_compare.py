@@ -110,7 +110,10 @@ def test_a_study_writes_what_was_promised(first: tuple[StudyRecord, str]) -> Non
     assert [found.run.framework for found in record.complete] == list(BOTH)
     for found in record.complete:
         names = {path.name for path in found.directory.iterdir()}
-        assert names == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "run.log"}
+        assert names == {
+            *("run.json", "history.csv", "predictions.npz", "model.safetensors"),
+            *("run.log", "engine.json"),
+        }
         assert (
             found.directory
             == record.directory / "runs/binary/cnn" / found.run.framework / "aligned/seed0-fold0"

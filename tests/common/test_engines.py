@@ -16,7 +16,7 @@ import pytest
 from interpreter_fixture import write_interpreter
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import config, engines, interpreters, measure
+from common import attempts, config, engines, interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.engines import (
     check_framework,
@@ -62,6 +62,13 @@ def complete():
     (study / "runs" / path / "run.json").write_text(json.dumps(record))
 
 if fault == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif fault == "killed once" and not (study / f"killed{seed}").exists():
+    (study / f"killed{seed}").touch()
+    print("a first try", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+elif fault == "killed at the end":
+    complete()
     os.kill(os.getpid(), signal.SIGKILL)
 elif fault == "aborted":
     print("terminate called recursively", file=sys.stderr, flush=True)
@@ -413,6 +420,23 @@ def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> N
     assert reasons[6] == "the process ended with exit code 1"
 
 
+def test_only_a_run_that_did_not_say_why_it_ended_is_tried_again(scene: Scene) -> None:
+    faults = {0: "killed once", 1: "killed", 2: "says why", 3: "exits", 4: "killed at the end"}
+    runs = scene.run(faults, runs=5, workers=2)
+    tries = [sum("started" in event for event in scene.of(run)) for run in runs]
+    assert tries == [2, config.RETRIES + 1, 1, 1, 1]
+    statuses = [scene.status(run)[0] for run in runs]
+    assert statuses == ["complete", "failed", "failed", "failed", "complete"]
+    assert "killed by SIGKILL" in scene.of(runs[0])[2]["again"]
+    document = read_json(run_directory(scene.directory, runs[0]) / attempts.FILE)
+    first, second = document["attempts"]
+    assert (document["engine"], first["node"]) == ("local", None)
+    assert "killed by SIGKILL" in first["outcome"]
+    assert second["outcome"] == "complete"
+    assert first["started"] <= first["ended"] <= second["started"]
+    assert "a first try" in (run_directory(scene.directory, runs[0]) / "run.log").read_text()
+
+
 def test_what_a_library_prints_goes_to_the_log(scene: Scene) -> None:
     (run,) = scene.run({0: "babbles"}, runs=1)
     assert scene.status(run) == ("complete", None)
@@ -444,7 +468,7 @@ def test_a_folder_that_can_no_longer_be_written_is_named(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engines, "record_failure", fail)
+    monkeypatch.setattr(attempts, "record_failure", fail)
     with pytest.raises(StudyError, match="cannot go on: No space left on device; what is finished is kept"):
         scene.run({1: "exits"}, runs=3)
     study = grid_of(3)

@@ -81,6 +81,21 @@ def test_off_a_terminal_each_end_is_a_line(clock: FakeTime) -> None:
     ]
 
 
+def test_a_run_that_is_tried_again_starts_from_nothing(clock: FakeTime) -> None:
+    out, text = console()
+    grid = GridProgress(out, RUNS)
+    grid.tell(RUNS[0], {"started": ""})
+    grid.tell(RUNS[0], {"steps": 1, "of": 2})
+    clock.now += 30
+    assert grid.eta_seconds() == 210
+    grid.tell(RUNS[0], {"again": "its node was lost [red]"})
+    assert grid.eta_seconds() is None
+    grid.tell(RUNS[0], {"complete": True})
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "[0/4] binary cnn torch seed 0 fold 0 is tried again: its node was lost [red]"
+    assert lines[1].startswith("[1/4] binary cnn torch seed 0 fold 0 done")
+
+
 def test_off_a_terminal_epochs_speak_now_and_then(clock: FakeTime) -> None:
     out, text = console()
     grid = GridProgress(out, RUNS)

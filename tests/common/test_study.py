@@ -24,6 +24,7 @@ from common.data.samples import samples_digest
 from common.errors import StudyError
 from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
 from common.run import execute, record_failure
+from common.slices import slice_reader
 from common.study import carry_out, missing_runs, prepare_study, run_study
 
 __all__ = ["tiny_world"]  # a fixture
@@ -67,7 +68,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     engine = Here()
-    monkeypatch.setattr(study_module, "run_locally", engine)
+    monkeypatch.setattr(engines, "run_locally", engine)
     return engine
 
 
@@ -244,7 +245,7 @@ def test_what_would_not_be_comparable_is_refused(
     data: Path, directory: Path, name: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare_study(make_study(data), directory)
-    monkeypatch.setattr(study_module, "resolve_device", lambda device, frameworks: device)  # as with a GPU
+    monkeypatch.setattr(study_module, "resolve_device", lambda device, *_: device)  # as with a GPU
     before = (directory / "study.json").read_bytes()
     changed = dataclasses.replace(make_study(data), **{name: value})
     with pytest.raises(StudyError, match=f"holds a study with {name} .* was asked for.*choose another --out"):
@@ -462,7 +463,7 @@ def test_a_damaged_cache_does_not_keep_the_report_from_being_written(
     data: Path, directory: Path, damage: str
 ) -> None:
     record = prepare_study(make_study(data), directory)
-    assert study_module._slice_reader(record) is not None
+    assert slice_reader(record) is not None
     folder = directory / record.document["caches"]["16"]
     if damage == "absent":
         shutil.rmtree(folder)
@@ -474,7 +475,7 @@ def test_a_damaged_cache_does_not_keep_the_report_from_being_written(
         (folder / "cache.json").write_text('{"ids": 3}')
     else:
         write_json(directory / "study.json", {**record.document, "caches": {}})
-    assert study_module._slice_reader(read_study(directory)) is None
+    assert slice_reader(read_study(directory)) is None
 
 
 def test_run_study_returns_what_it_tried(data: Path, directory: Path, here: Here) -> None:

@@ -25,6 +25,7 @@ from tiny import (
     write_strokes,
 )
 
+from common import engines
 from common import study as study_module
 from common.config import TASKS, ConvNextSpec, DenseNetSpec, Run, Study
 from common.data.cache import open_cache
@@ -34,6 +35,7 @@ from common.pretrained import Pretrained, file_sha256, resolve_weights
 from common.report.context import command
 from common.results import StudyRecord, read_run, read_study
 from common.run import execute
+from common.slices import slice_reader
 from common.starts import keep_weights
 from common.study import carry_out, choose_tasks, prepare_study, run_study
 
@@ -73,7 +75,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
             execute(TinyFramework(run.framework), directory, run, 1, lambda event: None)
             on_event(run, {"complete": True})
 
-    monkeypatch.setattr(study_module, "run_locally", run_here)
+    monkeypatch.setattr(engines, "run_locally", run_here)
     return asked
 
 
@@ -262,7 +264,7 @@ def test_the_report_shows_slices_of_the_largest_size(strokes: Path, directory: P
     sizes = {"binary/cnn": 4, "subtype/cnn": 16, "segmentation/unet": 8}  # as text, 4 and 8 are behind 16
     specs = {key: dataclasses.replace(study.specs[key], image_size=size) for key, size in sizes.items()}
     record = prepare_study(dataclasses.replace(study, specs=specs), directory)
-    read = study_module._slice_reader(record)
+    read = slice_reader(record)
     assert read is not None
     shown = read("Normal/10020")
     assert shown is not None

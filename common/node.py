@@ -1,0 +1,247 @@
+"""What a Ray task does on its node: start a run's worker, listen to it, and bring home what it wrote.
+
+Only the standard library and `common.workers` are needed here. Both travel to the node by value, and the code that the
+worker runs travels as files: whatever a node has installed or checked out of this project, a study runs one version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.workers import follow, start_worker
+
+try:
+    import fcntl
+except ImportError:  # a system without it has no locks; Ray's nodes are Linux or macOS
+    fcntl = None  # type: ignore[assignment]
+
+LETTER_SECONDS = 10.0  # that a run's end waits for its last event to be told
+Fetch = Callable[[Any], bytes]  # an object reference -> what it stands for
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A folder to bring to nodes: its files in pieces, in the cluster's object store."""
+
+    digest: str  # of paths and bytes
+    name: str  # of the folder
+    files: tuple[tuple[str, tuple[Any, ...]], ...]  # path in it -> references to its pieces
+
+
+@dataclass(frozen=True)
+class Job:
+    """One try of a run, as its node is told."""
+
+    path: str  # of the run
+    attempt: int
+    study: str  # the folder, where the driver sees it
+    mark: tuple[str, str] | None  # a file there and what it says; None: nobody shares the folder
+    threads: int
+    command: tuple[str, ...]  # interpreter and words, up to the study's folder
+    environment: dict[str, str]  # what sets the worker's apart
+    without: tuple[str, ...]  # variables that it lacks
+    code: Parcel
+    data: Parcel | None  # the study's files; None: not packed so far
+    files: dict[str, bytes]  # of the run's folder, e.g. a snapshot, where it is not shared
+
+
+class Mailbox:
+    """Where the events of all nodes wait for the driver; a Ray actor."""
+
+    def __init__(self) -> None:
+        self._letters: list[Any] = []
+
+    def put(self, letter: Any) -> None:
+        self._letters.append(letter)
+
+    def take(self) -> list[Any]:
+        letters, self._letters = self._letters, []
+        return letters
+
+
+def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
+    """Carry out a run on this node; returns how it ended:
+
+    node           {id, host}
+    started, ended  UTC, ISO 8601
+    ending         (code, reason, told), see `common.workers.Ending`
+    files          name -> bytes of the run's folder, where that is a copy of ours; None where it is the study's own
+
+    Or {node, unseen: True}: the study's folder is not seen from here, and its files are needed.
+    """
+    import ray
+
+    node = {"id": ray.get_runtime_context().get_node_id()[:12], "host": socket.gethostname()}
+    shared = job.mark is not None and _reads(Path(job.study) / job.mark[0]) == job.mark[1].encode()
+    if not shared and job.data is None:
+        return {"node": node, "unseen": True}
+    started = _now()
+    last = None  # reference to the last letter's arrival
+
+    def tell(event: dict[str, Any]) -> None:
+        nonlocal last
+        last = mailbox.put.remote((job.path, job.attempt, event))
+
+    tell({"started": started, "node": node})
+    base = own_folder()
+    code = unpack(job.code, base, ray.get)
+    study = Path(job.study) if shared or job.data is None else unpack(job.data, base, ray.get)
+    directory = study / "runs" / job.path
+    if not shared:
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in ({} if shared else job.files).items():
+        (directory / name).write_bytes(content)
+    with claim_cores(job.threads, base) as cores:
+        command = [*job.command, str(study), job.path, "--threads", str(job.threads), "--supervised"]
+        if cores:
+            command += ["--cores", ",".join(map(str, cores))]
+        environment = environment_here(job, code)
+        if not Path(command[0]).exists():  # an environment that lies elsewhere on this node
+            command[0] = sys.executable
+        log = directory / "run.log"
+        with log.open("ab" if job.attempt > 1 else "wb") as words:
+            process = start_worker(command, environment, words, folder=code)
+            ending = follow(process, words, log, tell)
+    files = None
+    if not shared:
+        files = {
+            one.name: one.read_bytes()
+            for one in directory.iterdir()
+            if one.is_file() and not one.name.startswith(".")
+        }
+        shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(ray.exceptions.RayError):  # so that nothing is told of a run after its end
+        ray.get(last, timeout=LETTER_SECONDS)
+    return {"node": node, "started": started, "ended": _now(), "ending": tuple(ending), "files": files}
+
+
+def answer(
+    command: tuple[str, ...],
+    environment: dict[str, str],
+    without: tuple[str, ...],
+    code: Parcel,
+    seconds: float,
+) -> tuple[int, str, str]:
+    """Exit code and what a command says on its standard output and error, started as a worker would be."""
+    import ray
+
+    job = Job("", 1, "", None, 1, command, environment, without, code, None, {})
+    folder = unpack(code, own_folder(), ray.get)
+    python = command[0] if Path(command[0]).exists() else sys.executable
+    said = subprocess.run(
+        [python, *command[1:]],
+        env=environment_here(job, folder),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    return said.returncode, said.stdout, said.stderr
+
+
+def forget(digest: str) -> None:
+    """Remove what a parcel brought to this node."""
+    shutil.rmtree(own_folder() / digest, ignore_errors=True)
+
+
+def environment_here(job: Job, code: Path) -> dict[str, str]:
+    """The environment of a worker on this node: this node's own, changed as the driver's would be."""
+    environment = {name: value for name, value in os.environ.items() if name not in job.without}
+    environment |= job.environment
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def own_folder() -> Path:
+    """A folder of this user on the node's own disk. Raises OSError where somebody else has put one there."""
+    base = Path(tempfile.gettempdir()) / f"stroke-frameworks-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    status = base.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o777 != 0o700 or base.is_symlink():
+        raise OSError(f"{base} is not this user's alone; remove it or set TMPDIR on the node")
+    return base
+
+
+def unpack(parcel: Parcel, base: Path, fetch: Fetch) -> Path:
+    """Bring a parcel to a folder of its digest, once a node, and return it. Raises OSError where bytes are missing."""
+    whole = base / parcel.digest
+    if whole.exists():
+        return whole / parcel.name
+    with locked(base / f"{parcel.digest}.lock"):
+        if whole.exists():
+            return whole / parcel.name
+        partial = base / f"{parcel.digest}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        found = hashlib.sha256()
+        for name, pieces in parcel.files:
+            path = partial / parcel.name / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found.update(f"{name}\0".encode())
+            with path.open("wb") as stream:
+                for piece in pieces:
+                    content = fetch(piece)
+                    found.update(content)
+                    stream.write(content)
+            found.update(str(path.stat().st_size).encode())
+        if found.hexdigest() != parcel.digest:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise OSError(f"the files of {parcel.name} came with another digest than they were sent")
+        partial.rename(whole)
+    return whole / parcel.name
+
+
+@contextlib.contextmanager
+def claim_cores(count: int, base: Path) -> Iterator[list[int]]:
+    """So many cores of this machine that no other run holds, or all of them where there are not so many free.
+
+    A lock a core, which the kernel opens when this process dies, however it does.
+    """
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    with contextlib.ExitStack() as held:
+        mine: list[int] = []
+        if fcntl is not None and count < len(usable):
+            with locked(base / "cores.lock"), contextlib.ExitStack() as candidates:
+                for core in usable:
+                    stream = candidates.enter_context((base / f"core{core}.lock").open("ab"))
+                    with contextlib.suppress(BlockingIOError):
+                        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        mine.append(core)
+                    if len(mine) == count:
+                        held.enter_context(candidates.pop_all())
+                        break
+        yield mine if len(mine) == count else usable
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for a lock and hold it."""
+    with path.open("ab") as stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _reads(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,33 @@
+"""The slices that a report shows, from the study's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.cache import open_cache
+from common.data.phantom import draw
+from common.errors import StudyError
+from common.results import StudyRecord
+
+
+def slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | None] | None:
+    """What shows a sample's slice in the report: a drawing at its full size, else the study's largest cache; nothing
+    where that is gone or damaged.
+    """
+    try:
+        caches = record.document["caches"]
+        cache = open_cache(record.directory / caches[max(caches, key=int)])
+        paths = record.samples().set_index("id")["path"]
+    except (StudyError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+    def read(sample_id: str) -> NDArray[np.uint8] | None:
+        path = str(paths.get(sample_id, ""))
+        if path.startswith("phantom:"):
+            return draw(path).image
+        return cache.read([sample_id])[0] if sample_id in cache.rows else None
+
+    return read

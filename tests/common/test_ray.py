@@ -1,0 +1,354 @@
+"""Runs on a real Ray cluster of two nodes, with what happens on clusters: the same tables as of local processes."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
+from tiny import RECIPE, make_study, tiny_world, write_pictures
+
+from common import config, engines, ray_engine
+from common.attempts import FILE
+from common.config import Engine, Run, Study
+from common.engines import execute
+from common.errors import StudyError
+from common.ray_engine import MARK, connected
+from common.results import read_json, read_run, read_study, run_directory
+from common.study import missing_runs, prepare_study
+
+__all__ = ["tiny_world"]  # a fixture
+
+ray = pytest.importorskip("ray", reason="ray is not installed (common/requirements-ray.txt)")
+STORE_BYTES = 80 * 2**20
+SECONDS = 120.0  # for anything to happen on a busy machine
+
+# As the engine expects of a worker: it ends with the process that holds its standard input
+SUPERVISED_WORKER = (
+    """
+import os, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(3)), daemon=True).start()
+"""
+    + FAKE_WORKER
+)
+
+
+# The real worker around the tiny framework. A run that has a file in TINY_HANGS hangs in its first try.
+TINY_WORKER = """
+import os, sys, time
+from pathlib import Path
+from common import cli, config
+from tiny import SPEC, TinyFramework
+
+asked = Path(os.environ["TINY_HANGS"]) / sys.argv[3].replace("/", "-")
+
+class Worker(TinyFramework):
+    def train_epoch(self, trainer, batches):
+        if asked.exists() and not asked.read_text():
+            asked.write_text(str(os.getpid()))
+            time.sleep(600)
+        return super().train_epoch(trainer, batches)
+
+config.MODELS["cnn"] = SPEC
+sys.exit(cli.main(Worker(sys.argv[3].split("/")[2]), "tiny_worker"))
+"""
+
+DRIVER = """
+import sys
+from pathlib import Path
+from common import engines
+from common.results import read_study
+
+engines.module_of = lambda framework: "tiny_worker"
+record = read_study(Path(sys.argv[1]))
+engine = engines.Engine("ray", sys.argv[2])
+engines.execute(record.directory, record.study, record.study.runs(), lambda run, event: None, engine)
+"""
+
+
+@dataclasses.dataclass
+class World:
+    """A cluster whose nodes know the fake workers."""
+
+    cluster: Any
+    hangs: Path  # a file here named as a run makes its first try hang, and then holds its pid
+    engine: Engine
+
+    def add_node(self) -> Any:
+        return self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    from ray.cluster_utils import Cluster
+
+    folder = tmp_path_factory.mktemp("ray")
+    for name, text in (("fake_worker", SUPERVISED_WORKER), ("tiny_worker", TINY_WORKER)):
+        (folder / f"{name}.py").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ray_engine.QUIET.items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(HERE)]))
+        patch.setenv("TINY_HANGS", str(folder / "hangs"))
+        patch.setenv("TMPDIR", str(folder))  # where nodes keep what was sent to them
+        patch.setenv("RAY_worker_niceness", "0")
+        (folder / "hangs").mkdir()
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "object_store_memory": STORE_BYTES,
+                "include_dashboard": False,
+                # a lost node is told after some seconds, and a busy machine is not taken for one
+                "_system_config": {"health_check_period_ms": 2000, "health_check_failure_threshold": 5},
+            },
+        )
+        yield World(cluster, folder / "hangs", Engine("ray", cluster.address))
+        cluster.shutdown()
+
+
+class Told:
+    """What came from the engine."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Run, dict[str, Any]]] = []
+
+    def __call__(self, run: Run, event: dict[str, Any]) -> None:
+        self.events.append((run, event))
+
+    def of(self, run: Run, key: str) -> list[Any]:
+        return [event[key] for told, event in self.events if told == run and key in event]
+
+
+def as_worker(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "module_of", lambda framework: name)
+
+
+def fake_study(directory: Path, faults: dict[int, str], seeds: int) -> Study:
+    """A folder for fake workers: one run a seed."""
+    directory.mkdir(exist_ok=True)
+    (directory / "faults.json").write_text(json.dumps(faults))
+    study = Study(
+        frameworks=("torch",),
+        seeds=seeds,
+        device="cpu",
+        threads=1,
+        recipes={"binary/cnn": RECIPE},
+        specs={"binary/cnn": config.spec_of("binary", "cnn", "quick")},
+    )
+    (directory / "study.json").write_text(json.dumps({"study": config.to_json(study)}))
+    return study
+
+
+def attempts_of(directory: Path, run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_json(run_directory(directory, run) / FILE)["attempts"]
+    return found
+
+
+def same_results(a: Path, b: Path, runs: list[Run]) -> None:
+    """What the runs of two folders came to is equal, to the last bit."""
+    for run in runs:
+        one, other = (read_run(directory, run) for directory in (a, b))
+        assert one is not None
+        assert other is not None
+        assert one.complete, one.document["reason"]
+        assert other.complete, other.document["reason"]
+        for name in (
+            "weights",
+            "data",
+            "batches",
+            "choice",
+            "threshold",
+            "threads",
+            "variables",
+            "git_commit",
+        ):
+            assert one.document[name] == other.document[name], (run, name)
+        mine, yours = one.predictions(), other.predictions()
+        np.testing.assert_array_equal(mine.sample_id, yours.sample_id)
+        np.testing.assert_array_equal(mine.y_score, yours.y_score)
+        columns = ["epoch", "step", "learning_rate", "train_loss", "val_loss", "val_score"]
+        pd.testing.assert_frame_equal(one.history()[columns], other.history()[columns])
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, tiny_world: None) -> tuple[Study, Path, Path]:
+    """A study of three runs, prepared in two folders."""
+    study = make_study(write_pictures(tmp_path / "pictures"), ("tiny-a",), seeds=3, threads=1, workers=2)
+    directories = tmp_path / "there", tmp_path / "here"
+    for directory in directories:
+        prepare_study(study, directory)
+    return study, *directories
+
+
+def test_a_killed_worker_and_a_lost_node_cost_no_run(
+    world: World, prepared: tuple[Study, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("tiny_worker", monkeypatch)
+    study, there, here = prepared
+    runs = study.runs()
+    asked = {run: world.hangs / str(run.path).replace("/", "-") for run in runs[:2]}
+    for path in asked.values():
+        path.touch()
+    second = world.add_node()
+    faults: dict[str, Run] = {}
+
+    def disturb() -> None:
+        if not wait_until(lambda: all(path.read_text() for path in asked.values()), SECONDS):
+            return
+        below = raylet_of(second)
+        for run, path in asked.items():
+            pid = int(path.read_text())
+            if below in {parent.pid for parent in psutil.Process(pid).parents()}:
+                faults["lost"] = run
+            else:
+                faults["killed"] = run
+                os.kill(pid, signal.SIGKILL)
+        world.cluster.remove_node(second, allow_graceful=False)
+
+    thread, told = threading.Thread(target=disturb), Told()
+    thread.start()
+    execute(there, study, runs, told, world.engine)
+    thread.join()
+    assert set(faults) == {"lost", "killed"}  # each node had one of the two
+    assert missing_runs(study, there) == []
+
+    (why,) = told.of(faults["killed"], "again")
+    assert "killed by SIGKILL" in why
+    assert len(told.of(faults["lost"], "again")) == 1
+    for run in runs:
+        tries = attempts_of(there, run)
+        assert [one["outcome"] == "complete" for one in tries] == [False] * (run in asked) + [True]
+        assert [bool(one["node"]["id"]) for one in tries] == [True] * len(tries)
+        assert told.of(run, "complete") == [True]
+        assert told.of(run, "epoch")[-2:] == [1, 2]
+        assert (run_directory(there, run) / "run.log").exists()
+    first, last = attempts_of(there, faults["lost"])
+    assert first["node"]["id"] != last["node"]["id"]
+    assert not list(there.glob(f"{MARK}*"))
+    assert read_study(there).document == {**read_json(there / "study.json")}
+
+    execute(here, study, runs, Told())
+    same_results(there, here, runs)
+
+    # Without a shared folder: files go there, and the run's folder comes back
+    shipped = here.parent / "shipped"
+    prepare_study(study, shipped)
+    told = Told()
+    execute(shipped, study, runs[:1], told, dataclasses.replace(world.engine, shared=False))
+    same_results(shipped, here, runs[:1])
+    for run in runs[:1]:
+        names = {path.name for path in run_directory(shipped, run).iterdir()}
+        assert names == {path.name for path in run_directory(here, run).iterdir()}
+        command = read_json(run_directory(shipped, run) / "run.json")["command"]
+        assert command.split()[-2:] == ["results/shipped", str(run.path)]
+    assert not list(world.hangs.parent.glob("stroke-frameworks-*/*/shipped"))  # nothing is left on the nodes
+
+
+def raylet_of(added: Any) -> int:
+    (process,) = added.all_processes["raylet"]
+    pid: int = process.process.pid
+    return pid
+
+
+def test_a_wrong_configuration_is_not_tried_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("fake_worker", monkeypatch)
+    faults = {0: "says why", 1: "killed", 2: "exits", 3: "babbles"}
+    directory, told = tmp_path / "study", Told()
+    study = fake_study(directory, faults, seeds=4)
+    runs = study.runs()
+    execute(directory, study, runs, told, world.engine)
+    assert [len(attempts_of(directory, run)) for run in runs] == [1, config.RETRIES + 1, 1, 1]
+    reasons = [told.of(run, "failed") for run in runs]
+    assert reasons[0] == ["the device has no memory left"]
+    assert "killed by SIGKILL" in reasons[1][0]
+    assert reasons[2][0].endswith("its last words in run.log: ImportError: no module named nothing")
+    assert reasons[3] == []
+    assert told.of(runs[3], "steps") == [2]
+    seen = read_json(directory / "seen3.json")
+    assert seen["environment"].items() >= config.WORKER_ENVIRONMENT.items()
+    assert seen["environment"]["CUDA_VISIBLE_DEVICES"] == ""
+    assert seen["argv"][:6] == ["run", str(directory), str(runs[3].path), "--threads", "1", "--supervised"]
+
+    study = dataclasses.replace(study, threads=64)
+    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 0.0)
+    with pytest.raises(StudyError, match=r"asks for 64 CPUs .* the cluster has 1 node with 1 CPUs"):
+        execute(directory, study, runs[:1], told, world.engine)
+
+
+def test_an_interrupt_ends_what_is_under_way(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("fake_worker", monkeypatch)
+    directory = tmp_path / "study"
+    study = fake_study(directory, {1: "sleeps"}, seeds=3)
+    runs, pids = study.runs(), []
+
+    def interrupt(run: Run, event: dict[str, Any]) -> None:
+        if run.seed == 1 and "pid" in event:
+            pids.append(event["pid"])
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        execute(directory, study, runs, interrupt, world.engine)
+    assert wait_until(lambda: gone(pids[0]), 10)
+    assert time.monotonic() - began < 50  # not the 60 s that it sleeps
+    records = [read_run(directory, run) for run in runs]
+    assert records[0] is not None
+    assert records[0].complete
+    assert records[1] is None
+    assert not ray.is_initialized()
+
+
+def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
+    world: World, prepared: tuple[Study, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("tiny_worker", monkeypatch)
+    study, there, _ = prepared
+    run = study.runs()[0]
+    asked = world.hangs / str(run.path).replace("/", "-")
+    asked.write_text("")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+    command = [sys.executable, "-c", DRIVER, str(there), world.cluster.address]
+    with subprocess.Popen(command, env=environment) as driver:
+        try:
+            assert wait_until(lambda: asked.read_text() != "", SECONDS)
+            worker = int(asked.read_text())
+            assert not gone(worker)
+        finally:
+            driver.kill()
+    assert wait_until(lambda: gone(worker), SECONDS)
+    assert read_run(there, run) is None
+    assert list(there.glob(f"{MARK}*"))  # what the dead driver left
+    execute(there, study, [run], Told(), world.engine)
+    assert missing_runs(study, there) == study.runs()[1:]
+    assert not list(there.glob(f"{MARK}*"))
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(StudyError, match=r"Ray cluster nowhere cannot be joined .*; give --address"),
+        connected(Engine("ray", "nowhere")),
+    ):
+        pass
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(StudyError, match=r"needs the package ray, .* `pip install -r common/requirements-ray"),
+        contextlib.ExitStack() as stack,
+    ):
+        stack.enter_context(connected(Engine("ray")))

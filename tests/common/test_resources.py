@@ -1,0 +1,239 @@
+"""What a run asks of a cluster, what is sent there and brought back: without a cluster."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import RECIPE, SPEC, make_study, tiny_world, write_pictures
+
+from common import config, node, shipping
+from common.attempts import may_retry
+from common.config import Engine, Run, Study
+from common.errors import StudyError
+from common.node import Parcel, claim_cores, own_folder, unpack
+from common.options import Parser, add_study_options, engine_of
+from common.resources import Demand, Memory, Node, demand_of, describe_nodes, node_of, threads_on
+from common.results import RunRecord
+from common.shipping import bring_home, code_files, files_to_go_on, pack, study_files
+from common.study import prepare_study
+from common.workers import Ending
+
+__all__ = ["tiny_world"]  # a fixture
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = Study(recipes={"binary/cnn": RECIPE}, specs={"binary/cnn": SPEC})
+RUN = Run("binary", "cnn", "torch", "aligned", seed=0, fold=0)
+
+
+# --- resources ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "threads", "gpus", "expected"),
+    [
+        ([(8, 0), (4, 0)], 1, 0, 0.0, 4),  # as many as the smallest node has
+        ([(8, 0), (4, 0)], 2, 0, 0.0, 2),
+        ([(8, 0), (4, 0)], 1, 3, 0.0, 3),  # as asked for
+        ([(0, 0), (4, 0)], 1, 0, 0.0, 4),  # a head that gives nothing away does not count
+        ([(4, 0), (32, 8)], 1, 0, 1.0, 4),  # a run a GPU; nodes without one do not count
+        ([(32, 8)], 1, 0, 0.5, 2),
+        ([(2, 0)], 5, 0, 0.0, 1),
+        ([], 1, 0, 0.0, 1),
+    ],
+)
+def test_threads_on_a_cluster(
+    nodes: list[tuple[int, int]], workers: int, threads: int, gpus: float, expected: int
+) -> None:
+    study = dataclasses.replace(STUDY, workers=workers, threads=threads)
+    assert threads_on([Node(cpus, own, 1000) for cpus, own in nodes], study, gpus) == expected
+
+
+def test_a_run_asks_for_what_some_node_has() -> None:
+    nodes = [Node(4, 0, 2000), Node(2, 1, 8000)]
+    assert demand_of(nodes, 2, 2, 0.0, 5000) == Demand(2, 0.0, 5000)
+    assert demand_of(nodes, 2, 2, 0.0, 9000) == Demand(2, 0.0, 8000)  # then it has that node for itself
+    assert demand_of(nodes, 2, 2, 1.0, 9000) == Demand(2, 1.0, 8000)
+    assert demand_of([Node(1, 0, 500)], 1, 2, 0.0, 300).cpus == 1  # a repeat has a thread more
+    unmet = demand_of(nodes, 8, 8, 0.0, 300)
+    assert unmet == Demand(8, 0.0, 300)
+    assert not any(unmet.fits(one) for one in nodes)
+    assert demand_of(nodes, 2, 2, 0.0, 9000).fits(nodes[1])
+
+
+def test_nodes_in_words() -> None:
+    found = node_of({"CPU": 4.0, "memory": 3 * 2**30, "node:10.0.0.1": 1.0})
+    assert found == Node(4.0, 0.0, 3072)
+    assert describe_nodes([found, found]) == "2 nodes with 8 CPUs, 0 GPUs and 6 GiB"
+
+
+def test_memory_is_learned_from_finished_runs() -> None:
+    def record(run: Run, peak: object, status: str = "complete") -> RunRecord:
+        return RunRecord(run, Path(), {"status": status, "memory": {"peak_rss_mib": peak}})
+
+    memory = Memory(STUDY, [record(dataclasses.replace(RUN, framework="keras-jax"), 5000.0)])
+    before = memory.expected_mib(RUN)
+    values = 16 * 16 * 8 + 8 * 8 * 16 + 4 * 4 * 32 + 2 * 2 * 64 + 128 + 128 + 1
+    assert before == round(config.RUN_BASE_MIB + 8 * 4 * values * RECIPE.batch_size / 2**20)
+    memory.learn(record(RUN, 9000.0, "failed"))
+    memory.learn(record(RUN, None))
+    memory.learn(None)
+    assert memory.expected_mib(RUN) == before
+    for peak in (600.0, 800.0, 700.0):
+        memory.learn(record(dataclasses.replace(RUN, seed=4), peak))
+    assert memory.expected_mib(RUN) == 1000
+    assert memory.expected_mib(dataclasses.replace(RUN, lane="native")) == 1000  # nearer than a guess
+    memory.learn(record(dataclasses.replace(RUN, lane="native"), 1600.0))
+    assert memory.expected_mib(dataclasses.replace(RUN, lane="native")) == 2000
+    assert memory.expected_mib(RUN) == 1000
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        (Ending(-9, "killed"), True),
+        (Ending(None, "lost with its node"), True),
+        (Ending(-9, "diverged", told=True), False),
+        (Ending(2, "the data lack a class", told=True), False),
+        (Ending(1, "ImportError"), False),
+        (Ending(0, "no record"), False),
+    ],
+)
+def test_what_is_tried_again(ending: Ending, expected: bool) -> None:
+    assert may_retry(ending, 1) is may_retry(ending, config.RETRIES) is expected
+    assert not may_retry(ending, config.RETRIES + 1)
+
+
+# --- there and back -----------------------------------------------------------------------------------------------
+
+
+def parcel_of(folder: Path, paths: list[Path]) -> tuple[Parcel, list[bytes]]:
+    """A parcel whose references are places in a list."""
+    store: list[bytes] = []
+
+    def put(piece: bytes) -> int:
+        store.append(piece)
+        return len(store) - 1
+
+    return pack(folder, paths, put, "study"), store
+
+
+def test_a_parcel_arrives_whole_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "SHIP_PIECE_BYTES", 10)
+    home, away = tmp_path / "home", tmp_path / "away"
+    away.mkdir()
+    contents = {"a.json": b"{}", "data/cache/images.npy": bytes(range(25)), "empty": b""}
+    for name, content in contents.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(content)
+    parcel, store = parcel_of(home, [home / name for name in contents])
+    assert max(map(len, store)) == 10
+    folder = unpack(parcel, away, store.__getitem__)
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert {name: path.read_bytes() for name, path in found.items()} == contents
+
+    def refuse(piece: Any) -> bytes:
+        raise AssertionError("it is here already")
+
+    assert unpack(parcel, away, refuse) == folder
+    (home / "a.json").write_bytes(b"{ }")
+    changed, _ = parcel_of(home, [home / name for name in contents])
+    assert changed.digest != parcel.digest
+    with pytest.raises(OSError, match="another digest"):
+        unpack(changed, away, store.__getitem__)  # the bytes of before
+    assert not (away / changed.digest).exists()
+
+
+def test_what_is_sent_suffices_for_a_run(tmp_path: Path, tiny_world: None) -> None:
+    directory = tmp_path / "study"
+    record = prepare_study(make_study(write_pictures(tmp_path / "pictures"), seeds=1), directory)
+    (directory / "runs" / RUN.path).mkdir(parents=True)
+    (directory / "runs" / RUN.path / "run.json").write_text("{}")
+    sent = {path.relative_to(directory).as_posix() for path in study_files(directory)}
+    (cache,) = record.document["caches"].values()
+    assert sent >= {"study.json", "data/samples.csv", "data/split.csv", f"{cache}/images.npy"}
+    assert not any(name.startswith("runs/") for name in sent)
+    code = {path.relative_to(ROOT).as_posix() for path in code_files(ROOT)}
+    assert code >= {"common/__init__.py", "torch_impl/__main__.py", "keras_impl/layers.py"}
+    assert not any("__pycache__" in name or name.startswith("tests") for name in code)
+
+
+def test_a_runs_folder_comes_home_with_its_record_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = shipping.write_atomically
+    monkeypatch.setattr(
+        shipping, "write_atomically", lambda path, how: (written.append(path.name), write(path, how))
+    )
+    under_way = {
+        "run.log": b"words",
+        "snapshot.json": b"{}",
+        "snapshot.safetensors": b"w",
+        "history.csv": b"",
+    }
+    bring_home(tmp_path, under_way)
+    assert set(written) == {"run.log", "snapshot.json", "snapshot.safetensors"}
+    assert written.index("snapshot.safetensors") < written.index("snapshot.json")
+    assert files_to_go_on(tmp_path, again=False).keys() == {"snapshot.json", "snapshot.safetensors"}
+    assert files_to_go_on(tmp_path, again=True)["run.log"] == b"words"
+    written.clear()
+    bring_home(tmp_path, {"run.json": b"{}", "history.csv": b"epoch", "run.log": b"more", "a.npz": b""})
+    assert written[-1] == "run.json"
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "history.csv", "run.log", "a.npz"}
+
+
+@pytest.mark.parametrize("name", ["../run.json", "/etc/passwd", "a/b", "..", ""])
+def test_no_node_writes_elsewhere(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="a node sent a file named"):
+        bring_home(tmp_path / "run", {"history.csv": b"", name: b"x"})
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_runs_on_one_machine_have_cores_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5, 7, 8}, raising=False)
+    with claim_cores(2, tmp_path) as first:
+        with claim_cores(2, tmp_path) as second, claim_cores(2, tmp_path) as third:
+            assert (first, second) == ([2, 3], [5, 7])
+            assert third == [2, 3, 5, 7, 8]  # only one is free: all cores for everyone
+            with claim_cores(1, tmp_path) as fourth:
+                assert fourth == [8]  # which the third did not keep
+        with claim_cores(3, tmp_path) as later:
+            assert later == [5, 7, 8]
+    with claim_cores(5, tmp_path) as everything:
+        assert everything == [2, 3, 5, 7, 8]
+
+
+def test_a_nodes_folder_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = own_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert own_folder() == folder
+    folder.chmod(0o777)
+    with pytest.raises(OSError, match="not this user's alone"):
+        own_folder()
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def engine_from(*words: str) -> Engine:
+    parser = Parser()
+    add_study_options(parser, ["torch"])
+    return engine_of(parser.parse_args(words))
+
+
+def test_the_engine_from_the_command_line() -> None:
+    assert engine_from() == Engine("local")
+    assert engine_from("--engine", "ray") == Engine("ray", None, 1.0)
+    asked = engine_from("--engine", "ray", "--address", "ray://head:10001", "--gpus-per-run", "0.5")
+    assert asked == Engine("ray", "ray://head:10001", 0.5)
+
+
+@pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2")])
+def test_options_of_ray_without_it_are_refused(words: tuple[str, str]) -> None:
+    with pytest.raises(StudyError, match=rf"^{words[0]} {words[1]}.* is for --engine ray; add that or leave"):
+        engine_from(*words)
+    with pytest.raises(SystemExit):
+        engine_from("--engine", "ray", "--gpus-per-run", "0")
