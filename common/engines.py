@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common import interpreters, measure
-from common.config import WORKER_ENVIRONMENT, Run, Study
+from common.config import (
+    DETERMINISTIC_ENVIRONMENT,
+    DETERMINISTIC_THREADS,
+    DETERMINISTIC_XLA,
+    WORKER_ENVIRONMENT,
+    Run,
+    Study,
+)
 from common.cuda_packages import NO_GPU
 from common.errors import StudyError
 from common.interpreters import interpreter_of
@@ -99,7 +106,7 @@ def framework_of(package: str) -> str:
 
 
 def worker_environment(
-    framework: str, device: str, precision: str, threads: int, slot: int = 0
+    framework: str, device: str, precision: str, threads: int, slot: int = 0, deterministic: bool = False
 ) -> dict[str, str]:
     """The environment of a worker process: the same settings for every framework, plus which framework it is."""
     environment = {**os.environ, **WORKER_ENVIRONMENT}
@@ -121,6 +128,10 @@ def worker_environment(
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     if precision == "float64":
         environment["JAX_ENABLE_X64"] = "1"
+    if deterministic:
+        flags = (environment.get("XLA_FLAGS"), DETERMINISTIC_XLA)
+        environment |= {**DETERMINISTIC_ENVIRONMENT, "XLA_FLAGS": " ".join(filter(None, flags))}
+        environment["PJRT_NPROC"] = str(threads)  # else JAX takes as many as there are cores for it
     return environment
 
 
@@ -182,7 +193,9 @@ def core_slots(workers: int, threads: int) -> list[list[int]]:
 
 
 def threads_of(study: Study) -> int:
-    """Compute threads of each run: as asked for, else the cores divided fairly."""
+    """Compute threads of each run: as asked for, else the cores divided fairly, or a number that is always the same."""
+    if study.deterministic and not study.threads:
+        return DETERMINISTIC_THREADS
     return study.threads or max(1, measure.usable_cores() // study.workers)
 
 
@@ -322,7 +335,9 @@ def _run_process(
     command += ["--threads", str(threads), "--supervised"]
     if cores:
         command += ["--cores", ",".join(map(str, cores))]
-    environment = worker_environment(run.framework, study.device, study.precision, threads, slot)
+    environment = worker_environment(
+        run.framework, study.device, study.precision, threads, slot, study.deterministic
+    )
     code, reason = crew.run(command, environment, directory / "run.log", lambda event: on_event(run, event))
     if code == 0 and (directory / "run.json").exists():
         on_event(run, {"complete": True})
