@@ -75,16 +75,18 @@ def fit_model(
         earlier = None
     rows: list[Mapping[str, float]] = []
     kept: dict[str, Array] = {}
+    state: dict[str, Array] = {}
     resumed: tuple[int, ...] = ()
     train_seconds = evaluate_seconds = before = snapshot_seconds = 0.0
     if earlier:
         framework.write_weights(model, earlier.weights)
-        rows, kept = list(earlier.rows), dict(earlier.kept)
+        rows, kept, state = list(earlier.rows), dict(earlier.kept), dict(earlier.trainer)
         train_seconds, evaluate_seconds = earlier.train_seconds, earlier.evaluate_seconds
         before, resumed = train_seconds + evaluate_seconds, (*earlier.resumed, earlier.epoch)
         clock.go_on_from(earlier.step_seconds.tolist(), earlier.cold_steps, earlier.wait_seconds)
+        earlier = None  # several times as large as the model
     since = before  # seconds of training when the last snapshot was written
-    for epoch, phase, trainer in _epochs(framework, model, recipe, clock, earlier):
+    for epoch, phase, trainer in _epochs(framework, model, recipe, clock, len(rows), state):
         done = (epoch - phase.start) * steps
         rates = [learning_rate(step, phase.epochs * steps, recipe) for step in range(done, done + steps)]
         waited, began = clock.wait_seconds, time.perf_counter()
@@ -128,16 +130,16 @@ def fit_model(
                 Progress(
                     epoch,
                     tuple(rows),
-                    kept if best_epoch(rows) == epoch else framework.read_weights(model),
-                    framework.read_trainer_state(trainer),
-                    kept,
-                    train_seconds,
-                    evaluate_seconds,
-                    clock.wait_seconds,
-                    np.array(clock.step_seconds, dtype=np.float64),
-                    clock.cold_steps,
-                    witness.record(),
-                    resumed,
+                    weights=kept if best_epoch(rows) == epoch else framework.read_weights(model),
+                    trainer=framework.read_trainer_state(trainer),
+                    kept=kept,
+                    train_seconds=train_seconds,
+                    evaluate_seconds=evaluate_seconds,
+                    wait_seconds=clock.wait_seconds,
+                    step_seconds=np.array(clock.step_seconds, dtype=np.float64),
+                    cold_steps=clock.cold_steps,
+                    batches=witness.record(),
+                    resumed=resumed,
                 )
             )
             snapshot_seconds += time.perf_counter() - began
@@ -160,18 +162,26 @@ def fit_model(
 
 
 def _epochs(
-    framework: Framework, model: Model, recipe: Recipe, clock: measure.StepClock, earlier: Progress | None
+    framework: Framework,
+    model: Model,
+    recipe: Recipe,
+    clock: measure.StepClock,
+    done: int,
+    state: dict[str, Array],
 ) -> Iterator[tuple[int, Phase, Any]]:
-    """Every epoch that is left, from 1, with its phase and the phase's trainer."""
-    done = earlier.epoch if earlier else 0
+    """Every epoch from 1 that is not done, with its phase and the phase's trainer.
+
+    `state`, which is emptied, is that of the trainer after the epochs that are done.
+    """
     for phase in phases(recipe):
-        end = phase.start + phase.epochs
+        end = phase.start + phase.epochs  # the first epoch of the next
         if end <= done:
             continue
         clock.expect_cold_step()
         trainer = framework.create_trainer(model, recipe, trainable=phase.trainable)
-        if earlier and phase.start <= done:  # even where it is at the phase's end: draws go on across it
-            framework.write_trainer_state(trainer, earlier.trainer)
+        if phase.start <= done:  # also where the phase is at its end: draws go on into the next
+            framework.write_trainer_state(trainer, state)
+            state.clear()
         for epoch in range(max(phase.start, done + 1), end):
             yield epoch, phase, trainer
 

@@ -107,7 +107,8 @@ def to_torch_layout(variable: keras.Variable, like: keras.Variable | None = None
 
 def from_torch_layout(array: Array, like: keras.Variable) -> Array:
     """A copy of a value that has PyTorch's axes, with those of Keras's variable."""
-    return np.ascontiguousarray(np.asarray(array).transpose(np.argsort(_axes_to_torch(like))))
+    # Also where no axis moves: JAX may take the memory of what it is handed for its own
+    return np.array(np.asarray(array).transpose(np.argsort(_axes_to_torch(like))), order="C")
 
 
 def read_draws(model: keras.Model) -> dict[str, Array]:

@@ -143,7 +143,7 @@ def test_the_state_has_the_names_and_layout_of_pytorch() -> None:
 
 
 def test_the_state_of_another_trainer_is_refused() -> None:
-    model, trainer = begin(DROPPING, RECIPE)
+    _, trainer = begin(DROPPING, RECIPE)
     state = impl.read_trainer_state(trainer)
     with pytest.raises(StudyError, match=r"missing \['steps'\]"):
         impl.write_trainer_state(trainer, {name: array for name, array in state.items() if name != "steps"})
