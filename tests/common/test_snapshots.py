@@ -78,7 +78,7 @@ class Spoiling(Heavy):
     def train_epoch(self, trainer: Any, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
         losses, model = super().train_epoch(trainer, batches), trainer["model"]
         if self.drawn > len(losses):
-            model["dense.weight"] = -10 * model["dense.weight"]
+            model["dense.weight"] = -8 * model["dense.weight"]  # exact in float32
         return losses
 
 
@@ -145,7 +145,8 @@ def outcome(directory: Path) -> dict[str, Any]:
     document = {
         name: value
         for name, value in record.document.items()
-        if name not in ("timings", "memory", "energy", "started", "finished", "resumed", "command")
+        if name
+        not in ("timings", "memory", "energy", "started", "finished", "resumed", "command", "git_commit")
     }
     files = {name: (folder / name).read_bytes() for name in ("predictions.npz", "model.safetensors")}
     history = pd.read_csv(folder / "history.csv").drop(columns=SECONDS)
