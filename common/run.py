@@ -42,7 +42,7 @@ from common.results import (
     write_predictions,
 )
 from common.schedule import CHOICE_RULE, phases
-from common.snapshots import SnapshotKeeper
+from common.snapshots import SnapshotKeeper, code_digest
 from common.weights import initial_weights, save_checkpoint, weights_digest
 
 BATCH_NORM = {"head": "evaluation", "all": "training"}  # mode of batch norm, by what is trained
@@ -82,7 +82,6 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     data_seconds = time.perf_counter() - opening
     # Asked before the work is done, lest it fail after.
     environment = {**framework.environment(), **measure.common_environment()}
-    git_commit = measure.git_commit(Path(__file__).parent)
 
     building = time.perf_counter()
     model = framework.build(spec)
@@ -109,7 +108,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "threads": threads if study.deterministic else None,  # else no bits are promised
         "framework": framework.environment(),
         "packages": {name: environment[name] for name in measure.PACKAGES},
-        "commit": git_commit,
+        "code": code_digest(),
     }
     keeper = SnapshotKeeper(directory, identity, study.checkpoint_every)
     fit = fit_model(
@@ -163,7 +162,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "threads": threads,
         "workers": study.workers,
         "precision": settings.precision,
-        "git_commit": git_commit,
+        "git_commit": measure.git_commit(Path(__file__).parent),
         "command": run_command(framework.name(), study_directory, run),
         "data": data.description,
         "batches": witness.record(),

@@ -7,8 +7,8 @@ RUN/snapshot.json           last; format, identity, epoch, history and clocks so
                             sha256 of itself without this line and of the tensors
 ```
 
-A snapshot is gone on from only by the run that it is of: with its spec, recipe, data, versions, device and precision
-(`identity`). Anything else, damaged files included, is removed with a line that says why, and the run begins anew.
+A snapshot is gone on from only by the run that it is of: with its spec, recipe, data, versions, code, device and
+precision (`identity`). Anything else, damaged files included, is removed with a line that says why, and the run begins anew.
 Everything else that training depends on (order, augmentation, rates) comes from the seed and the epoch alone. Nothing
 is pickled.
 """
@@ -36,6 +36,8 @@ from common.results import write_atomically
 from common.schedule import choose_epoch
 
 FORMAT = 1
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("common", "torch_impl", "keras_impl")
 TENSORS, DOCUMENT = "snapshot.safetensors", "snapshot.json"
 DTYPES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64", "uint8": "U8", "uint32": "U32"}
 
@@ -198,6 +200,19 @@ def _progress(document: Mapping[str, Any], tensors: Weights) -> Progress:
         document["batches"],
         tuple(document["resumed"]),
     )
+
+
+def code_digest() -> str:
+    """sha256 over the Python files that a training could depend on: the three packages without the report.
+
+    A commit would not do: it changes with every word of a README, and a copy without a repository has none.
+    """
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "report" not in path.relative_to(ROOT).parts:
+                digest.update(path.relative_to(ROOT).as_posix().encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def best_epoch(rows: Sequence[Mapping[str, float]]) -> int:

@@ -250,6 +250,28 @@ def test_a_snapshot_of_another_run_is_removed(
     assert f"begins anew: it is of another {word}\n" in capsys.readouterr().err
 
 
+def test_a_snapshot_of_other_code_is_removed(
+    prepared: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The report's code says nothing of a training; any other file of the packages may."""
+    for name in ("common/data/a.py", "torch_impl/b.py", "common/report/c.py"):
+        (tmp_path / "code" / name).parent.mkdir(parents=True)
+        (tmp_path / "code" / name).write_text("x = 1\n")
+    monkeypatch.setattr(snapshots, "ROOT", tmp_path / "code")
+    directory = prepared()
+    run_once(directory, killed_after=1)
+    (tmp_path / "code/common/report/c.py").write_text("x = 2\n")
+    run_once(directory, killed_after=2)
+    assert "goes on after epoch 1," in capsys.readouterr().err
+    (tmp_path / "code/common/data/a.py").write_text("x = 2\n")
+    run_once(directory)
+    assert "begins anew: it is of another code\n" in capsys.readouterr().err
+    assert resumed_of(directory) == []
+
+
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_the_number_of_threads_matters_where_bits_do(
     prepared: Callable[..., Path], deterministic: bool, capsys: pytest.CaptureFixture[str]
