@@ -8,9 +8,9 @@ RUN/snapshot.json           last; format, identity, epoch, history and clocks so
 ```
 
 A snapshot is gone on from only by the run that it is of: with its spec, recipe, data, versions, code, device and
-precision (`identity`). Anything else, damaged files included, is removed with a line that says why, and the run begins anew.
-Everything else that training depends on (order, augmentation, rates) comes from the seed and the epoch alone. Nothing
-is pickled.
+precision (`identity`). Anything else, damaged files included, is removed with a line that says why, and the run begins
+anew. Everything else that training depends on (order, augmentation, rates) comes from the seed and the epoch alone.
+Nothing is pickled.
 """
 
 from __future__ import annotations
