@@ -17,7 +17,14 @@ from rich.console import Console
 
 from common import atlas, config, measure
 from common.config import MODELS, NOTICE, Run, Study
-from common.engines import WORKER_MARK, check_framework, framework_of, run_locally, worker_environment
+from common.engines import (
+    WORKER_MARK,
+    check_framework,
+    framework_of,
+    run_locally,
+    threads_of,
+    worker_environment,
+)
 from common.errors import StudyError
 from common.evaluation import all_of, evaluate_part, held_out_part
 from common.framework import Framework, Settings
@@ -158,10 +165,11 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     for command in (evaluate, predict, info):
         command.add_argument("--device", choices=config.DEVICES, default="auto", help="default: %(default)s")
         command.set_defaults(precision="float32")
-    for command in (evaluate, predict, info, run, ladder, leak):
+    for command in (evaluate, predict, info, ladder, leak):
         command.add_argument(
             "--threads", type=positive_integer, default=measure.usable_cores(), help="default: all cores"
         )
+    run.add_argument("--threads", type=positive_integer, help="default: the study's, else all cores")
     return parser
 
 
@@ -254,9 +262,10 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
         )
     if run.framework != framework.name():
         raise StudyError(f"run {arguments.run!r} is for {run.framework}, and this is {framework.name()}")
+    threads = arguments.threads or threads_of(dataclasses.replace(record.study, workers=1))
     if not arguments.supervised:
-        return _run_supervised(record.directory, record.study, run, arguments.threads, console)
-    return _work(arguments.cores, lambda: execute(framework, arguments.study, run, arguments.threads, _emit))
+        return _run_supervised(record.directory, record.study, run, threads, console)
+    return _work(arguments.cores, lambda: execute(framework, arguments.study, run, threads, _emit))
 
 
 def _climb(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:

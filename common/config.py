@@ -793,6 +793,11 @@ class Study:
     weights: str = "random"  # where the backbones start: "random", "imagenet" or a file
     threads: int = 0  # a run; 0: the machine's cores divided by the workers
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
+    # Equal bits whatever the number of workers and of interruptions: DETERMINISTIC_THREADS a run unless `threads` says
+    # more, and frameworks that refuse what they cannot repeat
+    deterministic: bool = False
+    # A run under way keeps a snapshot every so many epochs; 0: never; None: whenever SNAPSHOT_SECONDS have passed
+    checkpoint_every: int | None = None
     accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
@@ -1012,6 +1017,16 @@ WORKER_ENVIRONMENT: dict[str, str] = {
     "PYTHONHASHSEED": "0",
 }
 
+# --deterministic: a run has as many threads as any machine can give it, however many run beside it, ...
+DETERMINISTIC_THREADS = 1
+# ... and these, beside what each framework is told when it is configured: on a GPU, cuBLAS, TensorFlow and XLA read
+# them when they are loaded. XLA's joins what XLA_FLAGS holds already.
+DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TF_DETERMINISTIC_OPS": "1"}
+DETERMINISTIC_XLA = "--xla_gpu_deterministic_ops=true"
+# Unless --checkpoint-every says otherwise: what an interruption costs at most, beside the epoch under way. Shorter runs
+# keep no snapshot
+SNAPSHOT_SECONDS = 60.0
+
 # Further variables that the engine sets for a worker, or that change what a framework does; recorded when present.
 RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
     "CUBLAS_WORKSPACE_CONFIG",
@@ -1022,6 +1037,7 @@ RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
     "KERAS_BACKEND",
     "KERAS_TORCH_DEVICE",
     "OMP_NUM_THREADS",
+    "PJRT_NPROC",
     "PYTORCH_ALLOC_CONF",
     "TF_CUDNN_USE_AUTOTUNE",
     "TF_DETERMINISTIC_OPS",

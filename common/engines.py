@@ -15,7 +15,15 @@ from typing import Any
 
 from common import interpreters, measure
 from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
-from common.config import WORKER_ENVIRONMENT, Engine, Run, Study
+from common.config import (
+    DETERMINISTIC_ENVIRONMENT,
+    DETERMINISTIC_THREADS,
+    DETERMINISTIC_XLA,
+    WORKER_ENVIRONMENT,
+    Engine,
+    Run,
+    Study,
+)
 from common.cuda_packages import NO_GPU
 from common.errors import StudyError
 from common.interpreters import interpreter_of
@@ -93,7 +101,7 @@ def framework_of(package: str) -> str:
 
 
 def worker_environment(
-    framework: str, device: str, precision: str, threads: int, slot: int = 0
+    framework: str, device: str, precision: str, threads: int, slot: int = 0, deterministic: bool = False
 ) -> dict[str, str]:
     """The environment of a worker process: the same settings for every framework, plus which framework it is."""
     environment = {**os.environ, **WORKER_ENVIRONMENT}
@@ -115,12 +123,18 @@ def worker_environment(
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     if precision == "float64":
         environment["JAX_ENABLE_X64"] = "1"
+    if deterministic:
+        flags = (environment.get("XLA_FLAGS"), DETERMINISTIC_XLA)
+        environment |= {**DETERMINISTIC_ENVIRONMENT, "XLA_FLAGS": " ".join(filter(None, flags))}
+        environment["PJRT_NPROC"] = str(threads)  # else JAX takes as many as there are cores for it
     return environment
 
 
 def run_environment(study: Study, run: Run, threads: int, slot: int = 0) -> dict[str, str]:
     """`worker_environment` of a run, whichever engine carries it out."""
-    return worker_environment(run.framework, study.device, study.precision, threads, slot)
+    return worker_environment(
+        run.framework, study.device, study.precision, threads, slot, study.deterministic
+    )
 
 
 def probe_framework(framework: str) -> dict[str, str]:
@@ -192,7 +206,9 @@ def core_slots(workers: int, threads: int) -> list[list[int]]:
 
 
 def threads_of(study: Study) -> int:
-    """Compute threads of each run: as asked for, else the cores divided fairly."""
+    """Compute threads of each run: as asked for, else the cores divided fairly, or a number that is always the same."""
+    if study.deterministic and not study.threads:
+        return DETERMINISTIC_THREADS
     return study.threads or max(1, measure.usable_cores() // study.workers)
 
 

@@ -7,14 +7,15 @@ each step, what is judged and when.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from common import measure
+from common import config, measure
 from common.config import ModelSpec, Recipe
 from common.data import batches as stream
 from common.data.batches import Part
@@ -24,7 +25,8 @@ from common.losses import MeanLoss
 from common.metrics import classification, segmentation
 from common.prediction import masks_of, predict_batches, probabilities_of
 from common.results import HISTORY_COLUMNS
-from common.schedule import Phase, choose_epoch, learning_rate, phases
+from common.schedule import Phase, learning_rate, phases
+from common.snapshots import Progress, SnapshotKeeper, best_epoch
 
 # Receives progress: {"steps": done, "of": total} now and then, and one dict an epoch.
 Emit = Callable[[dict[str, Any]], object]
@@ -41,6 +43,9 @@ class Fit:
     val_loss: float
     train_seconds: float
     evaluate_seconds: float
+    trainer_seconds: float = 0.0  # making loss and optimizer, and what else lay between the epochs
+    snapshot_seconds: float = 0.0
+    resumed: tuple[int, ...] = ()  # epochs after which another process had been interrupted and this went on
 
 
 def fit_model(
@@ -54,16 +59,34 @@ def fit_model(
     clock: measure.StepClock,
     witness: stream.Witness,
     emit: Emit,
+    keeper: SnapshotKeeper | None = None,
 ) -> Fit:
     """Train for the recipe's epochs, judging each on the validation part, and keep the chosen epoch's weights.
 
-    Raises StudyError where training diverges.
+    With a `keeper` training goes on from its snapshot, where there is one, and leaves snapshots on the way. Raises
+    StudyError where training diverges.
     """
+    entered = time.perf_counter()
     steps = stream.steps_per_epoch(train, recipe)
-    rows: list[dict[str, float]] = []
+    earlier = keeper.read() if keeper else None
+    if keeper and earlier and not _recall(witness, earlier, train, spec, recipe, seed, framework.name()):
+        keeper.refuse("the batches before it were others")
+        witness.forget()
+        earlier = None
+    rows: list[Mapping[str, float]] = []
     kept: dict[str, Array] = {}
-    train_seconds = evaluate_seconds = 0.0
-    for epoch, phase, trainer in _epochs(framework, model, recipe, clock):
+    state: dict[str, Array] = {}
+    resumed: tuple[int, ...] = ()
+    train_seconds = evaluate_seconds = before = snapshot_seconds = 0.0
+    if earlier:
+        framework.write_weights(model, earlier.weights)
+        rows, kept, state = list(earlier.rows), dict(earlier.kept), dict(earlier.trainer)
+        train_seconds, evaluate_seconds = earlier.train_seconds, earlier.evaluate_seconds
+        before, resumed = train_seconds + evaluate_seconds, (*earlier.resumed, earlier.epoch)
+        clock.go_on_from(earlier.step_seconds.tolist(), earlier.cold_steps, earlier.wait_seconds)
+        earlier = None  # several times as large as the model
+    since = before  # seconds of training when the last snapshot was written
+    for epoch, phase, trainer in _epochs(framework, model, recipe, clock, len(rows), state):
         done = (epoch - phase.start) * steps
         rates = [learning_rate(step, phase.epochs * steps, recipe) for step in range(done, done + steps)]
         waited, began = clock.wait_seconds, time.perf_counter()
@@ -97,41 +120,107 @@ def fit_model(
                 "wait_seconds": clock.wait_seconds - waited,
             }
         )
-        if choose_epoch([row["val_loss"] for row in rows]) == epoch - 1:
+        if best_epoch(rows) == epoch:
             kept = framework.read_weights(model)
         train_seconds += seconds
         evaluate_seconds += time.perf_counter() - began
+        if keeper and epoch < recipe.epochs and keeper.due(epoch, train_seconds + evaluate_seconds - since):
+            began, since = time.perf_counter(), train_seconds + evaluate_seconds
+            keeper.write(
+                Progress(
+                    epoch,
+                    tuple(rows),
+                    weights=kept if best_epoch(rows) == epoch else framework.read_weights(model),
+                    trainer=framework.read_trainer_state(trainer),
+                    kept=kept,
+                    train_seconds=train_seconds,
+                    evaluate_seconds=evaluate_seconds,
+                    wait_seconds=clock.wait_seconds,
+                    step_seconds=np.array(clock.step_seconds, dtype=np.float64),
+                    cold_steps=clock.cold_steps,
+                    batches=witness.record(),
+                    resumed=resumed,
+                )
+            )
+            snapshot_seconds += time.perf_counter() - began
+        # Last, so that who stops a run after an epoch that was told finds its snapshot
         shown = {name: rows[-1][name] for name in ("train_loss", "val_loss", "val_score")}
         emit({"epoch": epoch, "epochs": recipe.epochs, **shown})
-    best = choose_epoch([row["val_loss"] for row in rows])
-    history = pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
-    return Fit(history, kept, best + 1, rows[best]["val_loss"], train_seconds, evaluate_seconds)
+    best = best_epoch(rows)
+    own = train_seconds + evaluate_seconds - before  # of this process
+    return Fit(
+        pd.DataFrame(rows, columns=list(HISTORY_COLUMNS)),
+        kept,
+        best,
+        rows[best - 1]["val_loss"],
+        train_seconds,
+        evaluate_seconds,
+        time.perf_counter() - entered - own - snapshot_seconds,
+        snapshot_seconds,
+        resumed,
+    )
 
 
 def _epochs(
-    framework: Framework, model: Model, recipe: Recipe, clock: measure.StepClock
+    framework: Framework,
+    model: Model,
+    recipe: Recipe,
+    clock: measure.StepClock,
+    done: int,
+    state: dict[str, Array],
 ) -> Iterator[tuple[int, Phase, Any]]:
-    """Every epoch, from 1, with its phase and the phase's trainer."""
+    """Every epoch from 1 that is not done, with its phase and the phase's trainer.
+
+    `state`, which is emptied, is that of the trainer after the epochs that are done.
+    """
     for phase in phases(recipe):
+        end = phase.start + phase.epochs  # the first epoch of the next
+        if end <= done:
+            continue
         clock.expect_cold_step()
         trainer = framework.create_trainer(model, recipe, trainable=phase.trainable)
-        for epoch in range(phase.start, phase.start + phase.epochs):
+        if phase.start <= done:  # also where the phase is at its end: draws go on into the next
+            framework.write_trainer_state(trainer, state)
+            state.clear()
+        for epoch in range(max(phase.start, done + 1), end):
             yield epoch, phase, trainer
+
+
+def _recall(
+    witness: stream.Witness,
+    earlier: Progress,
+    train: Part,
+    spec: ModelSpec,
+    recipe: Recipe,
+    seed: int,
+    framework: str,
+) -> bool:
+    """Show the witness once more what the epochs before were given: whether it comes to the same digests."""
+    hashed = 0
+    for epoch in range(1, earlier.epoch + 1):
+        order = stream.epoch_rows(train, recipe, seed, epoch, framework)
+        whole = min(config.HASHED_BATCHES - hashed, len(order))
+        if whole:
+            batches = witness.watch(stream.training_batches(train, recipe, spec, seed, epoch, framework))
+            hashed += len(list(islice(batches, whole)))
+        witness.recall(order[whole:])
+    return witness.record() == earlier.batches
 
 
 def describe_speed(fit: Fit, clock: measure.StepClock, recipe: Recipe) -> dict[str, float | None]:
     """The part of a run's timings that tells how quickly it trained; None where nothing can be said.
 
     Steady images a second are those of the steps but the cold ones, waiting for data left out unless it may lie behind
-    a step; where whole epochs are
-    timed, those of the epochs but the first of each phase, with whatever waiting was not hidden behind the steps.
+    a step; where whole epochs are timed, those of the epochs but the first of each phase and of each process, with
+    whatever waiting was not hidden behind the steps.
     """
     if clock.steps:
         idle = 0.0 if clock.overlaps else clock.wait_seconds
         seconds = fit.train_seconds - clock.first_step_seconds - idle
         images = float(recipe.batch_size * len(clock.steady_step_seconds))
     else:
-        warm = fit.history[~fit.history["epoch"].isin([phase.start for phase in phases(recipe)])]
+        cold = [phase.start for phase in phases(recipe)] + [epoch + 1 for epoch in fit.resumed]
+        warm = fit.history[~fit.history["epoch"].isin(cold)]
         seconds = float(warm["seconds"].sum())
         images = float((warm["images_per_second"] * warm["seconds"]).sum())
     return {

@@ -138,6 +138,19 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
     )
     add_engine_options(parser)
     add(
+        "--deterministic",
+        action="store_true",
+        help=f"equal bits whatever --workers and interruptions: {config.DETERMINISTIC_THREADS} thread a run unless "
+        "--threads says otherwise, and frameworks that refuse what they cannot repeat",
+    )
+    add(
+        "--checkpoint-every",
+        type=non_negative_integer,
+        metavar="N",
+        help="epochs after which a run keeps a snapshot, from which it goes on when it was interrupted; 0: never "
+        f"(default: whenever {config.SNAPSHOT_SECONDS:.0f} s have passed since the last)",
+    )
+    add(
         "--out",
         type=Path,
         metavar="DIR",
@@ -230,6 +243,8 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         precision=arguments.precision,
         threads=arguments.threads or 0,
         workers=arguments.workers,
+        deterministic=arguments.deterministic,
+        checkpoint_every=arguments.checkpoint_every,
         weights=weights,
         recipes={
             f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)

@@ -5,6 +5,7 @@ STUDY/study.json                                    Study, versions, data digest
 STUDY/data/samples.csv  split.csv  audit.json       the table; `id,fold,split,task`; what was left out and why
 STUDY/.lock                                         held by the command that works here, else free; never removed
 STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/     an A/A run: seed0-fold0-repeat1/
+    snapshot.safetensors  snapshot.json             of a run under way, to be gone on from (`common.snapshots`)
     history.csv  predictions.npz  model.safetensors  run.log
     run.json                                        last, by rename: a run without it never happened
 ```
@@ -38,7 +39,13 @@ timings       import_seconds, data_seconds, build_seconds, trainer_seconds, firs
 memory        {peak_rss_mib, peak_device_mib}  largest resident set of the process (VmHWM) and most that the framework
               held of a GPU's memory (null on a CPU), both before the latency was measured
 energy        null | {joules, source}          of training, judging each epoch included; "nvml" or "rapl"
-              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds and latency)
+resumed       [epoch, ...]                     after which the run was interrupted and another process went on from a
+              snapshot; [] if never. Then train_, evaluate_, wait_, first_step_ and compile_seconds, the steps and the
+              seconds of history.csv are of all processes, but for what was lost with one; all other timings, memory and
+              threads are of the last; energy is null. Nothing else differs from a run that was never disturbed. The
+              report leaves such runs out of what it says of time and memory.
+              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds, latency and
+              resumed)
 started, finished                              UTC, ISO 8601
 notice        research only
 ```

@@ -51,6 +51,8 @@ FIXED = (
     "folds",
     "split_seed",
     "precision",
+    "deterministic",
+    "threads",  # where both are deterministic
     "weights",  # where both have backbones
     "recipes",
     "specs",
@@ -321,6 +323,8 @@ def _check_comparable(earlier: Study, asked: Study, directory: Path) -> None:
     for name in FIXED:
         before, now = getattr(earlier, name), getattr(asked, name)
         if name == "weights" and not (_has_backbones(earlier) and _has_backbones(asked)):
+            continue
+        if name == "threads" and not asked.deterministic:
             continue
         if name in ("recipes", "specs"):
             shared = {f"{task}/{model}" for task, model in earlier.pairs} & now.keys()

@@ -12,12 +12,21 @@ from keras import ops
 from numpy.typing import NDArray
 
 from common.config import Recipe
-from common.framework import Array, Batch
+from common.framework import Array, Batch, Weights
+from common.weights import check_weights
 from keras_impl import optimizers
 from keras_impl.layers import set_masks
 from keras_impl.losses import Loss, loss_of
-from keras_impl.optimizers import create_optimizer, head_ids, set_learning_rate
-from keras_impl.tensors import compiles_with_xla, read_weights, to_array, to_tensor, write_weights
+from keras_impl.optimizers import create_optimizer, head_ids, read_memory, set_learning_rate, write_memory
+from keras_impl.tensors import (
+    compiles_with_xla,
+    read_draws,
+    read_weights,
+    to_array,
+    to_tensor,
+    write_draws,
+    write_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,22 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
         logged = trainer.model.train_on_batch(to_tensor(batch.images), to_tensor(_pack(batch)))
         losses.append(logged if keras.config.floatx() == "float32" else _exact_loss(trainer.model))
     return np.array(losses, dtype=np.float64)
+
+
+def read_trainer_state(trainer: Trainer) -> dict[str, Array]:
+    """A copy of all that training goes on from beside the model's weights.
+
+    `steps`, int64 (): done by the optimizer; `first.NAME`, `second.NAME`: its moments of each tensor that learns,
+    under PyTorch's names and in its layout; `draws.NAME`: where the framework's own draws (dropout) stand.
+    """
+    return read_memory(trainer.optimizer) | read_draws(trainer.model)
+
+
+def write_trainer_state(trainer: Trainer, state: Weights) -> None:
+    """Inverse of `read_trainer_state`. Raises StudyError unless names and shapes are exactly the trainer's."""
+    check_weights(state, {name: array.shape for name, array in read_trainer_state(trainer).items()})
+    write_memory(trainer.optimizer, state)
+    write_draws(trainer.model, state)
 
 
 def gradient_norms(trainer: Trainer) -> dict[str, float]:

@@ -40,6 +40,7 @@ MIRROR_EXEMPTIONS = {
         "tensors.py",
         "to_torch_layout",
     ): "the weights' common layout is PyTorch's own, so only Keras turns axes",
+    ("tensors.py", "from_torch_layout"): "and turns them back",
     ("tensors.py", "tensor_name"): "and so are their names",
     ("tensors.py", "autocast"): "PyTorch is told the precision of a call, Keras that of a layer",
     ("devices.py", "current: annotations"): "Keras has no type for a device",

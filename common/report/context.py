@@ -234,6 +234,7 @@ def one_command(study: Study, name: str, grid: list[list[str]]) -> str:
         ["--device", study.device, "--precision", study.precision],
         ["--threads", str(study.threads)] if study.threads else [],
         ["--workers", str(study.workers)] if study.workers > 1 else [],
+        ["--deterministic"] if study.deterministic else [],
         ["--out", f"results/{name}"],
     ]
     return " \\\n    ".join(["python compare.py study", *(shlex.join(words) for words in options if words)])
