@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
 from common.engines import check_framework, resolve_device, run_locally
 from common.errors import StudyError
+from common.holding import hold, unwritable
 from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
 from common.results import (
@@ -38,11 +38,6 @@ from common.results import (
 )
 from common.run import utc_now
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
-
-try:
-    import fcntl
-except ImportError:  # a system without it has no lock; two commands on one folder are the user's care there
-    fcntl = None  # type: ignore[assignment]
 
 FIXED = (
     "data",
@@ -256,30 +251,6 @@ def what_to_expect(study: Study, record: StudyRecord) -> list[str]:
     return planned(study, record)
 
 
-@contextlib.contextmanager
-def hold(directory: Path) -> Iterator[None]:
-    """Keep other commands out of a study's folder, which is made if need be; the kernel lets go when we die.
-
-    Raises StudyError where another command holds it or where it cannot be written.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        stream = (directory / ".lock").open("ab")
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-    with stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    f"another command is working in {directory}; wait for it or choose another --out"
-                ) from None
-            except OSError:  # some network disks have no locks; refusing to work there would help nobody
-                pass
-        yield
-
-
 def report_study(directory: Path, console: Console, pictures: bool = True) -> None:
     """Write the report from the study's files and show its summary on the console; without `pictures`, no slices."""
     from common.report import (  # here: workers import this module, not Matplotlib
@@ -380,8 +351,4 @@ def _check_writable(directory: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise _unwritable(directory, error) from error
-
-
-def _unwritable(directory: Path, error: OSError) -> StudyError:
-    return StudyError(f"{directory} cannot be written: {error.strerror or error}; choose another --out")
+        raise unwritable(directory, error) from error
