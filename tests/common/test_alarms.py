@@ -19,7 +19,7 @@ def spread_of(*batches: np.ndarray) -> bool:
 def test_one_image_that_differs_is_enough_whatever_the_batch() -> None:
     same = np.full((8, 2), [0.25, -3.0])
     assert spread_of(same, same)
-    assert not spread_of(same, same + [0.0, 0.01])
+    assert not spread_of(same, same + np.array([0.0, 0.01]))
     assert not spread_of(np.concatenate([same, same + 0.01]))
 
 
