@@ -149,6 +149,6 @@ def test_a_run_that_collapsed_is_named_and_stays(tmp_path: Path) -> None:
             results.write_json(record.directory / "run.json", {**record.document, **stopped})
     (one, _) = alerts_of(directory)
     assert one.kind == "wrong"
-    start = "1 of 4 runs gave every image the same answer and stopped early: binary, cnn, keras-tensorflow, aligned lane"
-    assert one.sentence.startswith(f"{start}, seed 1, fold 0.")
+    start = "1 of 4 runs gave every image the same answer and stopped early: binary, cnn, keras-tensorflow"
+    assert one.sentence.startswith(f"{start}, aligned lane, seed 1, fold 0.")
     assert len(results.read_study(directory).complete) == 4
