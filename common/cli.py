@@ -28,9 +28,11 @@ from common.engines import (
 from common.errors import StudyError
 from common.evaluation import all_of, evaluate_part, held_out_part
 from common.framework import Framework, Settings
+from common.holding import hold
 from common.inference import load_model
 from common.ladder_workers import climb_list
 from common.leak_runs import carry_out_training
+from common.memory_shortage import shortage_named
 from common.options import (
     Parser,
     add_study_options,
@@ -51,7 +53,7 @@ from common.pipeline import (
 from common.progress import GridProgress
 from common.results import read_json, read_run, read_study, write_csv, write_json
 from common.run import execute
-from common.study import carry_out, hold, report_study
+from common.study import carry_out, report_study
 from common.trace import carry_out_plan, plan_from_json
 
 
@@ -265,7 +267,13 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
     threads = arguments.threads or threads_of(dataclasses.replace(record.study, workers=1))
     if not arguments.supervised:
         return _run_supervised(record.directory, record.study, run, threads, console)
-    return _work(arguments.cores, lambda: execute(framework, arguments.study, run, threads, _emit))
+    batch_size = record.study.recipes[f"{run.task}/{run.model}"].batch_size
+
+    def work() -> None:
+        with shortage_named(batch_size, record.study.device):
+            execute(framework, arguments.study, run, threads, _emit)
+
+    return _work(arguments.cores, work)
 
 
 def _climb(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:

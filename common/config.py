@@ -970,6 +970,12 @@ LATENCY_ANSWERS = 15
 LATENCY_WARM_UP = 2  # the first may compile
 LATENCY_SECONDS = 0.2
 
+# --- trouble (`common.alarms`) ---------------------------------------------------------------------------------------
+
+# Logits that differ by no more, relative to their size (at least 1), are the same: a few float32 roundings
+CONSTANT_SPREAD = 1e-6
+CONSTANT_EPOCHS = 3  # in a row with constant answers, after which training stops
+
 # --- the audit of the data (`common.data.audit`) --------------------------------------------------------------------
 
 # Findings that make a comparison invalid; each can be overridden by its name

@@ -64,7 +64,7 @@ class GridProgress:
             self._live.stop()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """One event of a run: started, {steps, of}, an epoch, again (and why), complete or failed."""
+        """One event of a run: started, {steps, of}, an epoch, an alarm, again (and why), complete or failed."""
         with self._lock:
             if "steps" in event:
                 self._fractions[run] = event["steps"] / event["of"]
@@ -72,6 +72,9 @@ class GridProgress:
                 self._bars[run] = self._live.add_task(self._label(run), total=1.0, note="starting")
             if "again" in event:
                 self._begin_again(run, str(event["again"]))
+            if "alarm" in event:
+                words = f"{self._label(run)} alarm: {event['alarm']}"
+                self._console.print(words, markup=False, highlight=False, style="yellow")
             if "complete" in event or "failed" in event:
                 self._end(run, event)
             self._show(run, event)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
 from common.engines import LOCAL, check_framework, execute, opened, resolve_device
 from common.errors import StudyError
+from common.holding import hold, unwritable
 from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
 from common.results import (
@@ -37,11 +37,6 @@ from common.results import (
 from common.run import utc_now
 from common.slices import slice_reader
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
-
-try:
-    import fcntl
-except ImportError:  # a system without it has no lock; two commands on one folder are the user's care there
-    fcntl = None  # type: ignore[assignment]
 
 FIXED = (
     "data",
@@ -266,30 +261,6 @@ def what_to_expect(study: Study, record: StudyRecord) -> list[str]:
     return planned(study, record)
 
 
-@contextlib.contextmanager
-def hold(directory: Path) -> Iterator[None]:
-    """Keep other commands out of a study's folder, which is made if need be; the kernel lets go when we die.
-
-    Raises StudyError where another command holds it or where it cannot be written.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        stream = (directory / ".lock").open("ab")
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-    with stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    f"another command is working in {directory}; wait for it or choose another --out"
-                ) from None
-            except OSError:  # some network disks have no locks; refusing to work there would help nobody
-                pass
-        yield
-
-
 def report_study(directory: Path, console: Console, pictures: bool = True) -> None:
     """Write the report from the study's files and show its summary on the console; without `pictures`, no slices."""
     from common.report import (  # here: workers import this module, not Matplotlib
@@ -372,8 +343,4 @@ def _check_writable(directory: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise _unwritable(directory, error) from error
-
-
-def _unwritable(directory: Path, error: OSError) -> StudyError:
-    return StudyError(f"{directory} cannot be written: {error.strerror or error}; choose another --out")
+        raise unwritable(directory, error) from error

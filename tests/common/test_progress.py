@@ -65,6 +65,15 @@ def test_the_rest_takes_as_long_as_what_is_done(clock: FakeTime) -> None:
     assert grid.eta_seconds() == pytest.approx(30)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_alarm_is_told_at_once(clock: FakeTime, terminal: bool) -> None:
+    out, text = console(terminal)
+    with GridProgress(out, RUNS) as grid:
+        grid.tell(RUNS[0], {"started": "now"})
+        grid.tell(RUNS[0], {"alarm": "all answers are [equal]"})
+    assert "binary cnn torch seed 0 fold 0 alarm: all answers are [equal]" in text.getvalue()
+
+
 def test_off_a_terminal_each_end_is_a_line(clock: FakeTime) -> None:
     out, text = console()
     with GridProgress(out, RUNS, finished_before=2) as grid:

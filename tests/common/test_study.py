@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -311,54 +309,6 @@ def test_a_gpu_for_one_framework_only_is_refused(
     with pytest.raises(StudyError, match=r"tiny-a sees cuda, tiny-b only cpu; .* or give --device cpu"):
         prepare_study(make_study(data, device="auto"), directory)
     assert not directory.exists()
-
-
-# --- one command a folder -----------------------------------------------------------------------------------------
-
-HOLDER = """
-import sys
-from pathlib import Path
-from common.study import hold
-
-with hold(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_two_commands_do_not_work_in_one_folder(data: Path, directory: Path, here: Here) -> None:
-    """Not while one runs; at once when it is killed, for the kernel lets go of its lock."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StudyError, match=f"another command is working in {directory}; wait for it or"):
-            follow(make_study(data), directory)
-        assert not (directory / "study.json").exists()
-    finally:
-        holder.kill()
-        holder.wait()
-        holder.stdin.close()
-        holder.stdout.close()
-    failed, _ = follow(make_study(data, seeds=1), directory)
-    assert failed == []
-
-
-def test_a_file_system_without_locks_is_worked_on(
-    data: Path, directory: Path, here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr(study_module.fcntl, "flock", fail)
-    failed, _ = follow(make_study(data, seeds=1), directory)
-    assert failed == []
 
 
 # --- running, growing, resuming -----------------------------------------------------------------------------------
