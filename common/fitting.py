@@ -7,7 +7,7 @@ each step, what is judged and when.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from common import config, measure
+from common import alarms, config, measure
 from common.config import ModelSpec, Recipe
 from common.data import batches as stream
 from common.data.batches import Part
@@ -46,6 +46,7 @@ class Fit:
     trainer_seconds: float = 0.0  # making loss and optimizer, and what else lay between the epochs
     snapshot_seconds: float = 0.0
     resumed: tuple[int, ...] = ()  # epochs after which another process had been interrupted and this went on
+    alarms: tuple[dict[str, Any], ...] = ()  # `alarms` of run.json
 
 
 def fit_model(
@@ -63,8 +64,8 @@ def fit_model(
 ) -> Fit:
     """Train for the recipe's epochs, judging each on the validation part, and keep the chosen epoch's weights.
 
-    With a `keeper` training goes on from its snapshot, where there is one, and leaves snapshots on the way. Raises
-    StudyError where training diverges.
+    Training stops early by `alarms.STOP_RULE`. With a `keeper` it goes on from its snapshot, where there is one, and
+    leaves snapshots on the way. Raises StudyError where training diverges.
     """
     entered = time.perf_counter()
     steps = stream.steps_per_epoch(train, recipe)
@@ -87,6 +88,9 @@ def fit_model(
         earlier = None  # several times as large as the model
     since = before  # seconds of training when the last snapshot was written
     for epoch, phase, trainer in _epochs(framework, model, recipe, clock, len(rows), state):
+        if alarms.lost([bool(row["constant"]) for row in rows]):
+            emit({"alarm": f"stopped before epoch {epoch}: {alarms.STOP_RULE}"})
+            break
         done = (epoch - phase.start) * steps
         rates = [learning_rate(step, phase.epochs * steps, recipe) for step in range(done, done + steps)]
         waited, began = clock.wait_seconds, time.perf_counter()
@@ -102,7 +106,7 @@ def fit_model(
                 f"the training loss is {losses[step - 1]} at step {step} of epoch {epoch}; lower the learning rate"
             )
         began = time.perf_counter()
-        val_loss, val_score = judge(framework, model, val, spec, recipe)
+        val_loss, val_score, constant = judge(framework, model, val, spec, recipe)
         if not np.isfinite(val_loss):  # the epoch's last step may overflow after its loss was taken
             raise StudyError(
                 f"the validation logits after epoch {epoch} are not finite; lower the learning rate"
@@ -118,6 +122,7 @@ def fit_model(
                 "seconds": seconds,
                 "images_per_second": steps * recipe.batch_size / seconds,
                 "wait_seconds": clock.wait_seconds - waited,
+                "constant": float(constant),  # no column of history.csv
             }
         )
         if best_epoch(rows) == epoch:
@@ -146,6 +151,9 @@ def fit_model(
         # Last, so that who stops a run after an epoch that was told finds its snapshot
         shown = {name: rows[-1][name] for name in ("train_loss", "val_loss", "val_score")}
         emit({"epoch": epoch, "epochs": recipe.epochs, **shown})
+        for alarm in _alarms(rows):
+            if alarm["epoch"] == epoch:
+                emit({"alarm": alarm["words"]})
     best = best_epoch(rows)
     own = train_seconds + evaluate_seconds - before  # of this process
     return Fit(
@@ -158,7 +166,12 @@ def fit_model(
         time.perf_counter() - entered - own - snapshot_seconds,
         snapshot_seconds,
         resumed,
+        tuple(_alarms(rows)),
     )
+
+
+def _alarms(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    return alarms.constant_alarms([bool(row["constant"]) for row in rows])
 
 
 def _epochs(
@@ -235,17 +248,20 @@ def describe_speed(fit: Fit, clock: measure.StepClock, recipe: Recipe) -> dict[s
 
 def judge(
     framework: Framework, model: Model, part: Part, spec: ModelSpec, recipe: Recipe
-) -> tuple[float, float]:
-    """Loss and primary score of a part; the loss is NaN where a logit is not finite.
+) -> tuple[float, float, bool]:
+    """Loss and primary score of a part, and whether every answer is the same; the loss is NaN where a logit is not
+    finite.
 
     For segmentation the score is the mean Dice of the slices with a lesion, at a probability of 0.5: the threshold is
     chosen when training is over.
     """
     loss = MeanLoss(recipe)
     seen: list[Array] = []
+    spread = alarms.Spread()
     for batch, logits in predict_batches(framework, model, part, recipe.batch_size, spec):
         if not np.isfinite(logits).all():
-            return float("nan"), float("nan")
+            return float("nan"), float("nan"), False
+        spread.add(logits[batch.rows >= 0])
         loss.add(logits, batch.targets, batch.weights)
         if part.task.kind == "segmentation":
             y_true, probabilities = masks_of(batch, logits)
@@ -256,9 +272,13 @@ def judge(
             seen.append(logits[batch.rows >= 0])
     if part.task.kind == "segmentation":
         lesions = np.concatenate(seen)
-        return loss.value(), float(lesions.mean()) if len(lesions) else float("nan")
+        return loss.value(), float(lesions.mean()) if len(lesions) else float("nan"), spread.constant()
     score = getattr(classification, part.task.primary_metric)
-    return loss.value(), float(score(part.labels, probabilities_of(np.concatenate(seen))))
+    return (
+        loss.value(),
+        float(score(part.labels, probabilities_of(np.concatenate(seen)))),
+        spread.constant(),
+    )
 
 
 def report_steps(

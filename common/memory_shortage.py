@@ -1,4 +1,4 @@
-"""Out of memory, told apart from a fault of the program: by what frameworks say, and by what the kernel counts."""
+"""Out of memory, told apart from a fault of the program by what frameworks say. What the kernel says: `workers`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from common import measure
 from common.errors import StudyError
@@ -57,35 +56,3 @@ def shortage_named(batch_size: int, device: str) -> Iterator[None]:
             raise
         traceback.print_exc()
         raise StudyError(advice(batch_size, device, measure.peak_rss_mib())) from error
-
-
-def kernel_kills() -> int:
-    """How many processes the kernel has ended for want of memory, in this control group or on this machine.
-
-    Counted before and after, it tells whether a SIGKILL may have been the kernel's. 0 where nothing tells.
-    """
-    counts = [0]
-    for path, name in _counters():
-        try:
-            lines = path.read_text().splitlines()
-        except OSError:
-            continue
-        counts += [int(line.split()[1]) for line in lines if line.split()[:1] == [name]]
-    return max(counts)
-
-
-def _counters() -> list[tuple[Path, str]]:
-    """Files with the kernel's counts: of the machine, and of the control group in its second and first version."""
-    found = [(Path("/proc/vmstat"), "oom_kill")]
-    try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return found
-    for line in groups:  # cgroups(7): number:controllers:place, number 0 of the second version
-        number, controllers, place = line.split(":", 2)
-        inside = place.lstrip("/")
-        if number == "0":
-            found.append((Path("/sys/fs/cgroup", inside, "memory.events"), "oom_kill"))
-        elif "memory" in controllers.split(","):
-            found.append((Path("/sys/fs/cgroup/memory", inside, "memory.oom_control"), "oom_kill"))
-    return found

@@ -44,8 +44,10 @@ resumed       [epoch, ...]                     after which the run was interrupt
               seconds of history.csv are of all processes, but for what was lost with one; all other timings, memory and
               threads are of the last; energy is null. Nothing else differs from a run that was never disturbed. The
               report leaves such runs out of what it says of time and memory.
-              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds, latency and
-              resumed)
+              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds, latency,
+              resumed, alarms and stopped)
+alarms        [{epoch, kind, words}, ...]      what went wrong without an error (`common.alarms`)
+stopped       null | {epoch, rule}             of a run that ended before its last epoch, by a rule
 started, finished                              UTC, ISO 8601
 notice        research only
 ```

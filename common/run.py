@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from common import config, energy, measure
+from common.alarms import STOP_RULE
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
 from common.data.batches import Part
@@ -199,6 +200,10 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "memory": memory,
         "energy": joules,
         "resumed": list(fit.resumed),
+        "alarms": list(fit.alarms),
+        "stopped": {"epoch": len(fit.history), "rule": STOP_RULE}
+        if len(fit.history) < recipe.epochs
+        else None,
         "started": started,
         "finished": utc_now(),
         "notice": NOTICE,

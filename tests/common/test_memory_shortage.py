@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import memory_shortage
+from common import workers
 from common.errors import StudyError
-from common.memory_shortage import advice, is_shortage, kernel_kills, shortage_named
+from common.memory_shortage import advice, is_shortage, shortage_named
+from common.workers import explain_exit, kernel_kills
 
 
 def test_numpys_own_error_is_one() -> None:
@@ -68,7 +69,15 @@ def test_the_kernels_kills_are_read_from_whichever_file_tells(
     other.write_text("oom 5\noom_kill 3\n")
     absent = tmp_path / "absent"
     places = [(path, "oom_kill") for path in (one, other, absent)]
-    monkeypatch.setattr(memory_shortage, "_counters", lambda: places)
+    monkeypatch.setattr(workers, "_counters", lambda: places)
     assert kernel_kills() == 3
-    monkeypatch.setattr(memory_shortage, "_counters", lambda: [(absent, "oom_kill")])
+    monkeypatch.setattr(workers, "_counters", lambda: [(absent, "oom_kill")])
     assert kernel_kills() == 0
+
+
+def test_a_kill_by_the_kernel_is_told_from_one_by_hand(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("")
+    assert "memory had run out; try a smaller --batch-size" in explain_exit(-9, log, out_of_memory=True)
+    assert "killed by SIGKILL" in explain_exit(-9, log)
+    assert "SIGTERM" in explain_exit(-15, log, out_of_memory=True)
