@@ -793,6 +793,7 @@ class Study:
     weights: str = "random"  # where the backbones start: "random", "imagenet" or a file
     threads: int = 0  # a run; 0: the machine's cores divided by the workers
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
+    cache_limit: int = 0  # bytes that the caches of decoded slices may take; 0: what they need
     accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
@@ -956,6 +957,10 @@ WINDOWS: dict[str, tuple[float, float]] = {"brain": (40, 80), "stroke": (40, 40)
 DICOM_WINDOW = "brain"
 PREFETCH_BATCHES = 4  # ready batches per stream; bounds its memory
 PREFETCH_THREADS = 2
+# The cache of decoded slices: pixels of one file, which a build holds in memory and, where it is killed, loses at most
+CACHE_SHARD_BYTES = 64 * 2**20
+CACHE_PROCESS_SLICES = 1000  # from so many on, processes decode and not threads; to start them takes seconds
+CACHE_TOLD_BYTES = 10**9  # from so many on, the user is told before they are written
 
 # --- time ---------------------------------------------------------------------------------------------------------
 

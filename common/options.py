@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,6 +135,14 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         help="a run (default: the cores divided by the workers)",
     )
     add(
+        "--cache-limit",
+        type=byte_count,
+        default=0,
+        metavar="SIZE",
+        help="of the decoded slices on disk, e.g. 20GB; those beyond are decoded in every epoch, which is slower "
+        "(default: none)",
+    )
+    add(
         "--out",
         type=Path,
         metavar="DIR",
@@ -194,6 +203,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         precision=arguments.precision,
         threads=arguments.threads or 0,
         workers=arguments.workers,
+        cache_limit=arguments.cache_limit,
         weights=weights,
         recipes={
             f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
@@ -279,3 +289,15 @@ def _integer(text: str, least: int) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
     return value
+
+
+def byte_count(text: str) -> int:
+    """An argparse type: `20GB`, `500MB`, `1.5TB` in powers of ten, `20GiB` in powers of two, or bytes."""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?(?:([kmgt])(i?)b)?", text.strip().casefold())
+    count = 0
+    if found:
+        power = " kmgt".index(found[2] or " ")
+        count = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be a size such as 20GB or 500MB, not {text!r}")
+    return count

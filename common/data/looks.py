@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common import config
-from common.data.cache import Cache, DoubtfulMask, Unreadable, describe_fault
+from common.data.cache import Cache
 from common.data.decoding import map_in_order, read_slice
 from common.data.images import ColouredError, ImageError, resize_image, seems_dicom
 from common.data.masks import Doubt, read_judged_mask
 from common.data.samples import NO_LESION
+from common.data.shards import DoubtfulMask, Unreadable, describe_fault
 from common.data.similarity import (
     BACKGROUND_GREY,
     FINGERPRINT_PX,
