@@ -114,7 +114,10 @@ def fill_cache(
     done = _done(directory, spans, keeps, masks, finished, say)
     missing = [number for number in range(len(spans)) if number not in done]
     if finished and not missing:
-        _write_sources(directory, samples, spans, refresh=True)
+        if count := _write_sources(directory, samples, spans, refresh=True):
+            say(
+                f"{count:,} of {len(samples):,} slices at {size} px are not kept (--cache-limit): decoded when read"
+            )
         return
     plan = _Plan(samples, size, directory, masks, spans, keeps)
     _check_disk(plan, missing, say)
@@ -262,9 +265,9 @@ def _joined(digests: Sequence[str]) -> str:
 
 def _write_sources(
     directory: Path, samples: pd.DataFrame, spans: Sequence[range], refresh: bool = False
-) -> None:
-    """`sources.json`: where the pictures lie whose pixels are not kept, as seen from the cache's folder; with
-    `refresh` only where they have moved.
+) -> int:
+    """Write `sources.json`: where the pictures lie whose pixels are not kept, as seen from the cache's folder; with
+    `refresh` only where they have moved. Returns how many they are.
     """
     path = directory / "sources.json"
     places: dict[str, str] = {}
@@ -279,6 +282,7 @@ def _write_sources(
         path.unlink(missing_ok=True)
     elif not (refresh and path.exists() and read_json(path) == places):
         write_json(path, places)
+    return len(places)
 
 
 def _seen_from(directory: Path, path: str) -> str:

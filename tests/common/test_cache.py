@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from tiny import make_mask, make_row, make_samples, write_cache, write_pictures
 
@@ -391,9 +392,17 @@ def shards_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "CACHE_SHARD_BYTES", 5 * 16 * 16)
 
 
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 KILLED_PROGRAM = """
 import os, signal, sys
 from pathlib import Path
+import psutil
 from common import config
 from common.data.cache import build_cache
 from common.data.layouts import open_dataset
@@ -402,7 +411,7 @@ config.CACHE_SHARD_BYTES, config.CACHE_PROCESS_SLICES = 5 * 16 * 16, 0
 
 def told(done, total):
     if done == 13:
-        print(os.getpid(), flush=True)
+        print(*[child.pid for child in psutil.Process().children()], flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
@@ -429,6 +438,12 @@ def test_a_killed_build_goes_on_with_the_shard_it_was_at(
         timeout=60,
     )
     assert answer.returncode == -signal.SIGKILL, answer.stderr
+    decoders = [int(word) for word in answer.stdout.split()]
+    assert len(decoders) >= 2
+    deadline = time.monotonic() + 20
+    while any(map(lives, decoders)):  # they end with the process that started them
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     folder = tmp_path / "cache" / whole.directory.name
     left = {name: (folder / name).stat().st_mtime_ns for name in files_of(folder)}
     assert {name for name in left if name.startswith("shard")} == {"shard-00000.json", "shard-00001.json"}
@@ -595,7 +610,9 @@ def test_moved_pictures_are_found_and_changed_ones_refused(tmp_path: Path, sampl
     moved = tmp_path / "elsewhere" / "moved"
     moved.parent.mkdir()
     (tmp_path / "pictures").rename(moved)
-    part = build_cache(open_dataset(moved), 16, tmp_path / "part", room=0)
+    said: list[str] = []
+    part = build_cache(open_dataset(moved), 16, tmp_path / "part", room=0, say=said.append)
+    assert said == ["24 of 24 slices at 16 px are not kept (--cache-limit): decoded when read"]
     np.testing.assert_array_equal(part.read(["Normal/0 (0)"]), whole.read(["Normal/0 (0)"]))
     cv2.imwrite(str(moved / "Normal" / "0 (0).png"), np.zeros((16, 16), np.uint8))
     with pytest.raises(StudyError, match=r"0 \(0\)\.png is not the picture that it was"):
