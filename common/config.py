@@ -798,6 +798,7 @@ class Study:
     deterministic: bool = False
     # A run under way keeps a snapshot every so many epochs; 0: never; None: whenever SNAPSHOT_SECONDS have passed
     checkpoint_every: int | None = None
+    cache_limit: int = 0  # bytes that the caches of decoded slices may take; 0: what they need
     accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
@@ -961,6 +962,10 @@ WINDOWS: dict[str, tuple[float, float]] = {"brain": (40, 80), "stroke": (40, 40)
 DICOM_WINDOW = "brain"
 PREFETCH_BATCHES = 4  # ready batches per stream; bounds its memory
 PREFETCH_THREADS = 2
+# The cache of decoded slices: pixels of one file, which a build holds in memory and, where it is killed, loses at most
+CACHE_SHARD_BYTES = 64 * 2**20
+CACHE_PROCESS_SLICES = 1000  # from so many on, processes decode and not threads; to start them takes seconds
+CACHE_TOLD_BYTES = 10**9  # from so many on, the user is told before they are written
 
 # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -151,6 +152,14 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         f"(default: whenever {config.SNAPSHOT_SECONDS:.0f} s have passed since the last)",
     )
     add(
+        "--cache-limit",
+        type=byte_count,
+        default=0,
+        metavar="SIZE",
+        help="of the decoded slices on disk, e.g. 20GB; those beyond are decoded in every epoch, which is slower "
+        "(default: none)",
+    )
+    add(
         "--out",
         type=Path,
         metavar="DIR",
@@ -245,6 +254,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         workers=arguments.workers,
         deterministic=arguments.deterministic,
         checkpoint_every=arguments.checkpoint_every,
+        cache_limit=arguments.cache_limit,
         weights=weights,
         recipes={
             f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
@@ -341,3 +351,15 @@ def _integer(text: str, least: int) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
     return value
+
+
+def byte_count(text: str) -> int:
+    """An argparse type: `20GB`, `500MB`, `1.5TB` in powers of ten, `20GiB` in powers of two, or bytes."""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?(?:([kmgt])(i?)b)?", text.strip().casefold())
+    count = 0
+    if found:
+        power = " kmgt".index(found[2] or " ")
+        count = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be a size such as 20GB or 500MB, not {text!r}")
+    return count

@@ -14,7 +14,8 @@ from rich.console import Console
 from common import config, interpreters, measure
 from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Engine, Run, Study
 from common.data.audit import Judged, audit_data, describe_audit, earlier_audit
-from common.data.cache import Cache, build_cache, keep_readable
+from common.data.cache import keep_readable
+from common.data.caches import build_caches
 from common.data.findings import refuse
 from common.data.layouts import open_dataset
 from common.data.phantom import phantom_samples
@@ -60,6 +61,7 @@ def prepare_study(
     on_progress: Callable[[int, int], object] = lambda done, total: None,
     find_weights: FindWeights = lambda models: {},
     engine: Engine = LOCAL,
+    say: Callable[[str], object] = lambda text: None,
 ) -> StudyRecord:
     """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels, and the
     files that backbones start from, which `find_weights` is asked for where the folder does not hold them yet.
@@ -67,7 +69,7 @@ def prepare_study(
     A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
     and refused otherwise (StudyError): finished runs must stay comparable with new ones. The device "auto" is resolved
     here, once for all runs. Data that the audit refuses, unless by a finding in `study.accepted`, are a StudyError;
-    what was found is written then, `study.json` is not.
+    what was found is written then, `study.json` is not. `say` hears of the disk and of damage to the cache.
     """
     for framework in study.frameworks:
         check_framework(framework)
@@ -86,7 +88,7 @@ def prepare_study(
         if wait:
             pretrained = find_starts(study, record, directory, find_weights)
         grid = _merge(record.study, study) if record else study
-        caches = build_caches(grid, samples, directory / "data" / "cache", on_progress)
+        caches = build_caches(grid, samples, directory / "data" / "cache", on_progress, say)
         readable = samples
         for cache in caches.values():
             readable = keep_readable(readable, cache)
@@ -188,20 +190,6 @@ def split_tasks(
     return kept, pd.concat(splits.values(), ignore_index=True), skipped
 
 
-def build_caches(
-    study: Study, samples: pd.DataFrame, parent: Path, on_progress: Callable[[int, int], object]
-) -> dict[int, Cache]:
-    """A cache for each size that a model of the grid reads: size -> cache."""
-    with_masks: dict[int, bool] = {}
-    for task, model in study.pairs:
-        size = study.specs[f"{task}/{model}"].image_size
-        with_masks[size] = with_masks.get(size, False) or TASKS[task].kind == "segmentation"
-    return {
-        size: build_cache(samples, size, parent, on_progress=on_progress, masks=masks)
-        for size, masks in sorted(with_masks.items())
-    }
-
-
 def missing_runs(study: Study, directory: Path) -> list[Run]:
     """The runs of the grid that are not complete; failed ones are tried again."""
     return [
@@ -232,7 +220,7 @@ def carry_out(study: Study, directory: Path, console: Console, engine: Engine = 
 
     with hold(directory):
         with CountProgress(console, "reading images") as reading:
-            record = prepare_study(study, directory, reading.tell, find_weights, engine)
+            record = prepare_study(study, directory, reading.tell, find_weights, engine, reading.say)
         tasks = tuple(task for task in study.tasks if task in record.study.tasks)
         study = dataclasses.replace(study, device=record.study.device, tasks=tasks)
         for line in describe_audit(record.audit()):

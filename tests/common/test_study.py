@@ -16,8 +16,7 @@ from tiny import RECIPE, SPEC, TinyFramework, make_study, tiny_world, write_pict
 from common import config, engines
 from common import study as study_module
 from common.config import Augmentation, Phantom, Run, Study
-from common.data import cache as cache_module
-from common.data import decoding
+from common.data import cache_build, decoding
 from common.data.samples import samples_digest
 from common.errors import StudyError
 from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
@@ -211,7 +210,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
 
     with monkeypatch.context() as change:
         if step == "cache":
-            change.setattr(cache_module, "write_json", fail)
+            change.setattr(cache_build, "write_json", fail)
         else:
             change.setattr(study_module, step, fail)
         with pytest.raises(StudyError, match="cannot be written: No space left on device; free space or"):
@@ -418,7 +417,7 @@ def test_a_damaged_cache_does_not_keep_the_report_from_being_written(
     if damage == "absent":
         shutil.rmtree(folder)
     elif damage == "short":
-        (folder / "images.npy").write_bytes(b"")
+        (folder / "images-00000.npy").write_bytes(b"")
     elif damage == "no json":
         (folder / "cache.json").write_text("{")
     elif damage == "no cache":
