@@ -791,8 +791,9 @@ class Study:
     device: str = "auto"
     precision: str = "float32"
     weights: str = "random"  # where the backbones start: "random", "imagenet" or a file
-    threads: int = 0  # a run; 0: the machine's cores divided by the workers
+    threads: int = 0  # a run, or a device of it; 0: the machine's cores divided by the workers and the devices
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
+    devices: int = 1  # that share each batch of a run; the batch of the recipe is the whole one
     accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
@@ -965,6 +966,11 @@ LATENCY_ANSWERS = 15
 LATENCY_WARM_UP = 2  # the first may compile
 LATENCY_SECONDS = 0.2
 
+# --- several devices ----------------------------------------------------------------------------------------------
+
+RANK_TIMEOUT_SECONDS = 1800  # that a rank waits for the others at one exchange; the slowest may be compiling or reading
+LOST_RANK_SECONDS = 10.0  # in which the end of a lost rank is known, when its connection breaks
+
 # --- the audit of the data (`common.data.audit`) --------------------------------------------------------------------
 
 # Findings that make a comparison invalid; each can be overridden by its name
@@ -1018,6 +1024,7 @@ RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
     "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "JAX_ENABLE_X64",
+    "JAX_NUM_CPU_DEVICES",
     "JAX_PLATFORMS",
     "KERAS_BACKEND",
     "KERAS_TORCH_DEVICE",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from common import config, energy, measure
+from common import config, distributed, energy, measure
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
 from common.data.batches import Part
@@ -70,10 +70,11 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     spec, recipe = in_lane(record.study.specs[key], record.study.recipes[key], framework.name(), run.lane)
     entry = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
-    clear_unfinished(directory)
+    if distributed.leads():
+        clear_unfinished(directory)
 
     draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
-    settings = Settings(record.study.device, record.study.precision, threads, draws)
+    settings = Settings(record.study.device, record.study.precision, threads, draws, record.study.devices)
     device = framework.configure(settings)
     opening = time.perf_counter()
     data = load_data(record, run, task, spec, recipe)
@@ -97,6 +98,8 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     meter = energy.start_meter(device, alone=record.study.workers <= 1)
     fitting = time.perf_counter()
     fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, meter.watch(emit))
+    if not distributed.leads():  # a rank that has done its share
+        return
     trainer_seconds = time.perf_counter() - fitting - fit.train_seconds - fit.evaluate_seconds
     joules = meter.record()
     framework.write_weights(model, fit.weights)
@@ -145,6 +148,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "device": device,
         "threads": threads,
         "workers": record.study.workers,
+        "replicas": framework.describe_replicas(),
         "precision": settings.precision,
         "git_commit": measure.git_commit(Path(__file__).parent),
         "command": run_command(framework.name(), study_directory, run),

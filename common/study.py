@@ -23,6 +23,7 @@ from common.data.layouts import open_dataset
 from common.data.phantom import draw, phantom_samples
 from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
+from common.distributed import check_devices
 from common.engines import check_framework, resolve_device, run_locally
 from common.errors import StudyError
 from common.pretrained import Pretrained, resolve_weights
@@ -49,6 +50,7 @@ FIXED = (
     "profile",
     "patients",
     "device",
+    "devices",
     "folds",
     "split_seed",
     "precision",
@@ -75,6 +77,7 @@ def prepare_study(
     for framework in study.frameworks:
         check_framework(framework)
     study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks))
+    check_devices(study)
     record = read_study(directory) if (directory / "study.json").exists() else None
     earlier = record.document if record else None
     if record:
