@@ -100,10 +100,14 @@ def check_devices(study: Study) -> None:
         if reason := REFUSED.get(framework):
             able = " ".join(name for name in config.FRAMEWORKS if name not in REFUSED)
             raise StudyError(f"{framework} has no --devices {devices}: {reason}; take --frameworks {able}")
+
+
+def check_gpus(study: Study) -> None:
+    """Raise StudyError where a run is for more GPUs than this machine shows."""
     gpus = len(visible_gpus())
-    if study.device == "cuda" and gpus < devices:
+    if study.device == "cuda" and study.devices > max(gpus, 1):
         raise StudyError(
-            f"--devices {devices} was asked for, and this machine shows {gpus} GPU(s); ask for fewer"
+            f"--devices {study.devices} was asked for, and this machine shows {gpus} GPU(s); ask for fewer"
         )
 
 

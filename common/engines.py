@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from common import interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.cuda_packages import NO_GPU
+from common.distributed import check_gpus
 from common.errors import StudyError
 from common.interpreters import interpreter_of
 from common.measure import visible_gpus
@@ -204,6 +205,7 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
     threads. On KeyboardInterrupt the workers are ended, what is finished stays, and what was under way never happened.
     Raises StudyError where the folder cannot be written.
     """
+    check_gpus(study)
     threads = threads_of(study)
     cores = core_slots(study.workers, threads * study.devices)
 

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import config
 from common.distributed import BATCH_NORM_RULE, Place, place, start_ranks, take_share_of_cores
+from common.errors import StudyError
 from torch_impl import devices
 
 _here = Place()  # set by `join`, once a process
@@ -25,7 +26,7 @@ def join(count: int) -> None:
     """Take part in a run on `count` devices; with one, nothing happens.
 
     The first process starts the others, unless torchrun did, and returns when all have met. Backend: gloo between CPUs,
-    NCCL between GPUs. To be called after `devices.choose`.
+    NCCL between GPUs. To be called after `devices.choose`. Raises StudyError where there are too few GPUs.
     """
     global _here  # noqa: PLW0603 - one process takes part in one run
     if count == 1 or _here.processes == count:
@@ -36,6 +37,8 @@ def join(count: int) -> None:
     take_share_of_cores(_here)
     on_gpu = devices.current().type == "cuda"
     if on_gpu:
+        if _here.local_rank >= (gpus := torch.cuda.device_count()):
+            raise StudyError(f"{count} devices were asked for, and PyTorch sees {gpus} GPU(s); ask for fewer")
         torch.cuda.set_device(_here.local_rank)
     if _here.meeting and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on one machine: nothing goes by its network

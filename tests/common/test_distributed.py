@@ -13,7 +13,7 @@ import pytest
 
 from common import distributed
 from common.config import CnnSpec, Recipe, Study
-from common.distributed import MEETING, RANK, Place, check_devices, check_torchrun, leads, place
+from common.distributed import MEETING, RANK, Place, check_devices, check_gpus, check_torchrun, leads, place
 from common.errors import StudyError
 from common.options import add_study_options, study_of
 
@@ -44,16 +44,21 @@ def test_devices_that_divide_the_batch_are_taken(devices: int) -> None:
             {"frameworks": ("torch", "keras-torch")},
             r"keras-torch has no --devices 2: .*; take --frameworks torch",
         ),
-        ({"device": "cuda"}, r"--devices 2 was asked for, and this machine shows 1 GPU\(s\)"),
     ],
 )
-def test_a_run_that_cannot_be_shared_is_refused(
-    changes: dict[str, object], sentence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distributed, "visible_gpus", lambda: ["0"])
+def test_a_run_that_cannot_be_shared_is_refused(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(StudyError, match=sentence):
         check_devices(study(**changes))
     check_devices(study(**(changes | {"devices": 1})))
+
+
+def test_a_run_for_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "visible_gpus", lambda: ["0", "1"])
+    for devices in (1, 2):
+        check_gpus(study(device="cuda", devices=devices))
+    with pytest.raises(StudyError, match=r"--devices 4 was asked for, and this machine shows 2 GPU\(s\)"):
+        check_gpus(study(device="cuda", devices=4))
+    check_gpus(study(device="cpu", devices=4))
 
 
 def test_the_command_line_refuses_before_anything_is_read() -> None:
