@@ -791,7 +791,9 @@ class Study:
     device: str = "auto"
     precision: str = "float32"
     weights: str = "random"  # where the backbones start: "random", "imagenet" or a file
-    threads: int = 0  # a run; 0: the machine's cores divided by the workers
+    threads: int = (
+        0  # a run, or a device of it; 0: the machine's cores divided by the workers and the devices
+    )
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
     # Equal bits whatever the number of workers and of interruptions: DETERMINISTIC_THREADS a run unless `threads` says
     # more, and frameworks that refuse what they cannot repeat
@@ -799,6 +801,7 @@ class Study:
     # A run under way keeps a snapshot every so many epochs; 0: never; None: whenever SNAPSHOT_SECONDS have passed
     checkpoint_every: int | None = None
     cache_limit: int = 0  # bytes that the caches of decoded slices may take; 0: what they need
+    devices: int = 1  # that share each batch of a run; the batch of the recipe is the whole one
     accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
@@ -981,6 +984,13 @@ LATENCY_SECONDS = 0.2
 CONSTANT_SPREAD = 1e-6
 CONSTANT_EPOCHS = 3  # in a row with constant answers, after which training stops
 
+# --- several devices ----------------------------------------------------------------------------------------------
+
+RANK_TIMEOUT_SECONDS = (
+    1800  # that a rank waits for the others at one exchange; the slowest may be compiling or reading
+)
+LOST_RANK_SECONDS = 10.0  # in which the end of a lost rank is known, when its connection breaks
+
 # --- the audit of the data (`common.data.audit`) --------------------------------------------------------------------
 
 # Findings that make a comparison invalid; each can be overridden by its name
@@ -1044,6 +1054,7 @@ RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
     "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "JAX_ENABLE_X64",
+    "JAX_NUM_CPU_DEVICES",
     "JAX_PLATFORMS",
     "KERAS_BACKEND",
     "KERAS_TORCH_DEVICE",

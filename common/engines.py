@@ -25,6 +25,7 @@ from common.config import (
     Study,
 )
 from common.cuda_packages import NO_GPU
+from common.distributed import check_gpus
 from common.errors import StudyError
 from common.interpreters import interpreter_of
 from common.measure import visible_gpus
@@ -101,15 +102,24 @@ def framework_of(package: str) -> str:
 
 
 def worker_environment(
-    framework: str, device: str, precision: str, threads: int, slot: int = 0, deterministic: bool = False
+    framework: str,
+    device: str,
+    precision: str,
+    threads: int,
+    slot: int = 0,
+    devices: int = 1,
+    deterministic: bool = False,
 ) -> dict[str, str]:
-    """The environment of a worker process: the same settings for every framework, plus which framework it is."""
+    """The environment of a worker process: the same settings for every framework, plus which framework it is.
+
+    `threads` are those of one device. Of several PyTorch has a process for each, Keras one for all.
+    """
     environment = {**os.environ, **WORKER_ENVIRONMENT}
     environment[WORKER_MARK] = "1"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-        environment[name] = str(threads)
-    environment["TF_NUM_INTEROP_THREADS"] = "1"
+    environment["OMP_NUM_THREADS"] = str(threads)
+    environment["TF_NUM_INTRAOP_THREADS"] = str(threads * devices)
+    environment["TF_NUM_INTEROP_THREADS"] = str(devices)
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as `nvidia-smi` counts, by which we tell GPUs
     if interpreters.own_interpreter(module_of(framework)):
         environment.pop("PYTHONHOME", None)  # of another installation
@@ -119,8 +129,11 @@ def worker_environment(
         environment["KERAS_BACKEND"] = framework.removeprefix("keras-")
     if device == "cpu":
         environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
+        if devices > 1:
+            environment["JAX_NUM_CPU_DEVICES"] = str(devices)
     elif gpus := visible_gpus():
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+        own = [gpus[(slot * devices + place) % len(gpus)] for place in range(devices)]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
     if precision == "float64":
         environment["JAX_ENABLE_X64"] = "1"
     if deterministic:
@@ -133,7 +146,7 @@ def worker_environment(
 def run_environment(study: Study, run: Run, threads: int, slot: int = 0) -> dict[str, str]:
     """`worker_environment` of a run, whichever engine carries it out."""
     return worker_environment(
-        run.framework, study.device, study.precision, threads, slot, study.deterministic
+        run.framework, study.device, study.precision, threads, slot, study.devices, study.deterministic
     )
 
 
@@ -206,10 +219,12 @@ def core_slots(workers: int, threads: int) -> list[list[int]]:
 
 
 def threads_of(study: Study) -> int:
-    """Compute threads of each run: as asked for, else the cores divided fairly, or a number that is always the same."""
+    """Compute threads of each device of a run: as asked for, else the cores divided fairly, or a number that is always
+    the same.
+    """
     if study.deterministic and not study.threads:
         return DETERMINISTIC_THREADS
-    return study.threads or max(1, measure.usable_cores() // study.workers)
+    return study.threads or max(1, measure.usable_cores() // (study.workers * study.devices))
 
 
 def threads_for(run: Run, threads: int) -> int:
@@ -252,8 +267,9 @@ def opened(engine: Engine) -> Iterator[str]:
 
 def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent) -> None:
     """`execute` on this machine, `study.workers` runs at a time."""
+    check_gpus(study)
     threads = threads_of(study)
-    cores = core_slots(study.workers, threads)
+    cores = core_slots(study.workers, threads * study.devices)
 
     def work(run: Run, slot: int, crew: Crew) -> None:
         its = threads_for(run, threads)

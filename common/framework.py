@@ -32,6 +32,7 @@ class Settings:
     threads: int = 1  # compute threads of this process
     seed: int = 0  # of the framework's own draws (dropout); everything else is drawn in common
     deterministic: bool = False  # refuse what cannot be repeated to the bit
+    devices: int = 1  # that share each training batch
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class Framework(Protocol):
 
     def environment(self) -> dict[str, str]:
         """Versions and settings that a reader needs to repeat a run."""
+
+    def describe_replicas(self) -> dict[str, Any] | None:
+        """How the devices of a run share its batches: `replicas` of run.json; None for one device."""
 
     def build(self, spec: ModelSpec) -> Model:
         """A model that maps (N, H, W, C) images to logits; its weights are those of the framework's own initialisers.

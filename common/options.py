@@ -24,6 +24,7 @@ from common.config import (
     Engine,
     Study,
 )
+from common.distributed import check_devices
 from common.errors import StudyError
 
 
@@ -125,6 +126,14 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         help="bfloat16: products and convolutions in it, all that is kept in float32 (default: %(default)s)",
     )
     add(
+        "--devices",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="of each run, which share its batches: processes in PyTorch, devices of one process in Keras (default: "
+        "%(default)s)",
+    )
+    add(
         "--workers",
         type=positive_integer,
         default=1,
@@ -135,7 +144,7 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         "--threads",
         type=positive_integer,
         metavar="N",
-        help="a run (default: the cores divided by the workers)",
+        help="a run, of several devices each (default: the cores divided by workers and devices)",
     )
     add_engine_options(parser)
     add(
@@ -235,7 +244,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         _require_public_models(weights, pairs, arguments.profile)
     changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "weights": weights}
     check_source(arguments.data, arguments.patients)
-    return Study(
+    study = Study(
         data=tuple(arguments.data),
         profile=arguments.profile,
         patients=arguments.patients or 0,
@@ -255,6 +264,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         deterministic=arguments.deterministic,
         checkpoint_every=arguments.checkpoint_every,
         cache_limit=arguments.cache_limit,
+        devices=arguments.devices,
         weights=weights,
         recipes={
             f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
@@ -262,6 +272,8 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         },
         specs={f"{task}/{model}": config.spec_of(task, model, arguments.profile) for task, model in pairs},
     )
+    check_devices(study)
+    return study
 
 
 def check_source(data: Sequence[str], patients: int | None) -> None:

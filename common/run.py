@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from common import config, energy, measure
+from common import config, distributed, energy, measure
 from common.alarms import STOP_RULE
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
@@ -72,11 +72,12 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     spec, recipe = in_lane(record.study.specs[key], record.study.recipes[key], framework.name(), run.lane)
     entry = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
-    clear_unfinished(directory)
+    if distributed.leads():
+        clear_unfinished(directory)
 
     draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
     study = record.study
-    settings = Settings(study.device, study.precision, threads, draws, study.deterministic)
+    settings = Settings(study.device, study.precision, threads, draws, study.deterministic, study.devices)
     device = framework.configure(settings)
     opening = time.perf_counter()
     data = load_data(record, run, task, spec, recipe)
@@ -111,10 +112,14 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "packages": {name: environment[name] for name in measure.PACKAGES},
         "code": code_digest(),
     }
-    keeper = SnapshotKeeper(directory, identity, study.checkpoint_every)
+    # Every rank goes on from the snapshot, which the first one writes
+    every = study.checkpoint_every if distributed.leads() else 0
+    keeper = SnapshotKeeper(directory, identity, every)
     fit = fit_model(
         *(framework, model, train, val, spec, recipe, run.seed, clock, witness, meter.watch(emit)), keeper
     )
+    if not distributed.leads():  # a rank that has done its share
+        return
     joules = None if fit.resumed else meter.record()  # the meter of a killed process is lost
     framework.write_weights(model, fit.weights)
 
@@ -162,6 +167,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "device": device,
         "threads": threads,
         "workers": study.workers,
+        "replicas": framework.describe_replicas(),
         "precision": settings.precision,
         "git_commit": measure.git_commit(Path(__file__).parent),
         "command": run_command(framework.name(), study_directory, run),

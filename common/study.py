@@ -21,6 +21,7 @@ from common.data.layouts import open_dataset
 from common.data.phantom import phantom_samples
 from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
+from common.distributed import check_devices
 from common.engines import LOCAL, check_framework, execute, opened, resolve_device
 from common.errors import StudyError
 from common.holding import hold, unwritable
@@ -44,6 +45,7 @@ FIXED = (
     "profile",
     "patients",
     "device",
+    "devices",
     "folds",
     "split_seed",
     "precision",
@@ -74,6 +76,7 @@ def prepare_study(
     for framework in study.frameworks:
         check_framework(framework)
     study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks, engine))
+    check_devices(study)
     record = read_study(directory) if (directory / "study.json").exists() else None
     earlier = record.document if record else None
     if record:

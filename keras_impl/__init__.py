@@ -11,6 +11,7 @@ if sys.argv[0] == "-m":
 from keras_impl.defaults import probe_defaults
 from keras_impl.devices import peak_device_mib, synchronise
 from keras_impl.models import build
+from keras_impl.replicas import describe_replicas
 from keras_impl.tensors import configure, environment, name, read_weights, write_weights
 from keras_impl.training import (
     create_trainer,
@@ -26,6 +27,7 @@ __all__ = [
     "build",
     "configure",
     "create_trainer",
+    "describe_replicas",
     "environment",
     "gradient_norms",
     "layer_outputs",

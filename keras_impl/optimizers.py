@@ -20,6 +20,7 @@ from keras import ops
 
 from common.config import Recipe
 from common.framework import Array, Weights
+from keras_impl import replicas
 from keras_impl.tensors import from_torch_layout, tensor_name, to_array, to_torch_layout
 
 MOMENTS = {"first": "_momentums", "second": "_velocities"}  # common's name -> Keras's
@@ -111,6 +112,7 @@ class _AdamW(keras.optimizers.Adam):
 
     def apply(self, gradients: Any, variables: Any = None) -> None:
         recipe = self.recipe
+        gradients = replicas.summed(list(gradients))
         squares: list[Any] = []
         if self.traced or recipe.gradient_clip_norm:
             squares = [ops.sum(ops.square(gradient)) for gradient in gradients]
@@ -143,6 +145,10 @@ class _AdamW(keras.optimizers.Adam):
         self.assign_add(first, (gradient - first) * _constant(1 - recipe.adam_beta1, variable))
         self.assign_add(second, (ops.square(gradient) - second) * _constant(1 - recipe.adam_beta2, variable))
         self.assign_sub(variable, rate * self.rate_factor * first / (ops.sqrt(second) + self.scaled_epsilon))
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """What Keras does on TensorFlow after the gradients were clipped: here they are summed already."""
+        return grads_and_vars
 
     def get_config(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "rate_fractions": self.rate_fractions, "decays": self.decays}

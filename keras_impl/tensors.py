@@ -8,7 +8,7 @@ from keras import ops
 
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
-from keras_impl import devices
+from keras_impl import devices, replicas
 
 # Keras's variable -> PyTorch's tensor. What `layers` makes itself, and every bias, has PyTorch's name already.
 TENSOR_NAMES = {
@@ -40,6 +40,7 @@ def configure(settings: Settings) -> str:
     Threads and the visibility of GPUs were fixed by the process's environment and processor affinity, because Keras
     has no verb for them. Raises StudyError if a CUDA device is asked for and there is none.
     """
+    replicas.join(settings.devices)
     device = devices.choose(settings.device, settings.deterministic)
     in_bfloat16 = settings.precision == "bfloat16"
     # With bfloat16, too, all that is kept is in float32, and the last layer, so the logits (`layers.logits`)
@@ -64,9 +65,11 @@ def environment() -> dict[str, str]:
 
 
 def compiles_with_xla() -> bool:
-    """Always with JAX; never with TensorFlow on a CPU, where XLA makes a step slower; not with the torch backend."""
+    """Always with JAX; with TensorFlow on one GPU: on a CPU XLA makes a step slower; not with the torch backend."""
     backend = keras.backend.backend()
-    return backend == "jax" or (backend == "tensorflow" and devices.current() != "cpu")
+    return backend == "jax" or (
+        backend == "tensorflow" and devices.current() != "cpu" and replicas.parts() == 1
+    )
 
 
 def to_device(model: keras.Model) -> keras.Model:

@@ -9,7 +9,7 @@ from torch import nn
 
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
-from torch_impl import devices
+from torch_impl import devices, replicas
 
 _in_bfloat16 = False  # set by `configure`, once a process
 
@@ -26,6 +26,7 @@ def configure(settings: Settings) -> str:
     """
     global _in_bfloat16  # noqa: PLW0603 - one process runs one framework in one precision
     device = devices.choose(settings.device, settings.deterministic)
+    replicas.join(settings.devices)
     torch.set_num_threads(settings.threads)
     _in_bfloat16 = settings.precision == "bfloat16"
     # With bfloat16, too, all that is kept is in float32; see `autocast`

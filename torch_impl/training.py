@@ -12,7 +12,7 @@ from common.config import Recipe
 from common.errors import StudyError
 from common.framework import Array, Batch, Weights
 from common.weights import check_weights
-from torch_impl import optimizers
+from torch_impl import optimizers, replicas
 from torch_impl.layers import set_masks
 from torch_impl.losses import Loss, loss_of
 from torch_impl.optimizers import create_optimizer, head_ids, read_memory, set_learning_rate, write_memory
@@ -55,13 +55,15 @@ def create_trainer(model: nn.Module, recipe: Recipe, trainable: str = "all", tra
 def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
     """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
     trainer.model.train()
+    model = replicas.spread(trainer.model)
     losses = []
     for batch, learning_rate in batches:
         set_learning_rate(trainer.optimizer, learning_rate)
         set_masks(trainer.model, batch.key)
         with autocast():
-            logits = trainer.model(to_tensor(batch.images))
-        loss = trainer.loss(logits, to_tensor(batch.targets), to_tensor(batch.weights))
+            logits = model(to_tensor(replicas.share(batch.images)))
+        targets, weights = (to_tensor(replicas.share(one)) for one in (batch.targets, batch.weights))
+        loss = trainer.loss(logits, targets, weights)
         trainer.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trainer.optimizer.step()

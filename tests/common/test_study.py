@@ -232,6 +232,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
         ("precision", "float64"),
         ("precision", "bfloat16"),
         ("device", "cuda"),
+        ("devices", 2),
         ("specs", {"binary/cnn": dataclasses.replace(SPEC, hidden=7)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, epochs=3)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, augmentation=Augmentation(contrast=0.2))}),

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -255,6 +256,9 @@ class TinyFramework:
         pass
 
     def peak_device_mib(self) -> float | None:
+        return None
+
+    def describe_replicas(self) -> dict[str, Any] | None:
         return None
 
 
