@@ -52,6 +52,7 @@ class Outcome:
     lost: int  # not complete at the end
     equal: bool  # predictions, weights, histories and tables
     said: str  # last line of the disturbed command
+    disturbed: bool = True  # it was still at work then
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder = Path(scratch, f"{kind}-{number}")
                 folder.mkdir()
                 moment = whole * float(generator("disturbance", kind, number).uniform(0.05, 0.95))
-                outcome = disturb(kind, folder, moment, wanted)
+                outcome = disturb(kind, folder / "0", moment, wanted)
+                while not outcome.disturbed and moment > 1:  # it was quicker than the one before
+                    moment /= 2
+                    outcome = disturb(kind, folder / f"{moment:.1f}", moment, wanted)
                 outcomes.append(outcome)
                 print(outcome, flush=True)
                 write_tables(options.out, outcomes)
@@ -90,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def disturb(kind: str, folder: Path, moment: float, wanted: Mapping[str, str]) -> Outcome:
     """One study, disturbed `moment` seconds after its start, then started again until it ends well."""
     trouble, out = KINDS[kind], folder / "study"
+    folder.mkdir()
     try:
         environment = trouble.before(folder, out, moment)
     except UnavailableError as reason:
@@ -99,7 +104,9 @@ def disturb(kind: str, folder: Path, moment: float, wanted: Mapping[str, str]) -
         scene = Scene(folder, out, psutil.Process(command.pid), lambda: finish(start(out, {})))
         try:
             command.wait(moment)
+            disturbed = False
         except subprocess.TimeoutExpired:
+            disturbed = True
             trouble.act(scene)
         first, said = finish(command)
         trouble.mend(scene)
@@ -110,7 +117,9 @@ def disturb(kind: str, folder: Path, moment: float, wanted: Mapping[str, str]) -
         record = read_study(out)
         runs = len(record.study.runs())
         equal = code == 0 and contents(out) == wanted
-        return Outcome(kind, moment, first, commands, runs, runs - len(record.complete), equal, said)
+        return Outcome(
+            kind, moment, first, commands, runs, runs - len(record.complete), equal, said, disturbed
+        )
     finally:
         trouble.after(folder, out)
 

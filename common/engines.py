@@ -218,13 +218,14 @@ def core_slots(workers: int, threads: int) -> list[list[int]]:
     return [cores[slot * threads : (slot + 1) * threads] for slot in range(workers)]
 
 
+def asked_threads(study: Study) -> int:
+    """The threads that a study fixes, whatever machine it runs on; 0 where it leaves them open."""
+    return study.threads or (DETERMINISTIC_THREADS if study.deterministic else 0)
+
+
 def threads_of(study: Study) -> int:
-    """Compute threads of each device of a run: as asked for, else the cores divided fairly, or a number that is always
-    the same.
-    """
-    if study.deterministic and not study.threads:
-        return DETERMINISTIC_THREADS
-    return study.threads or max(1, measure.usable_cores() // (study.workers * study.devices))
+    """Compute threads of each device of a run: as asked for, else the cores divided fairly."""
+    return asked_threads(study) or max(1, measure.usable_cores() // (study.workers * study.devices))
 
 
 def threads_for(run: Run, threads: int) -> int:

@@ -164,7 +164,7 @@ class _Driver:
     ) -> None:
         self._ray, self._directory, self._study = ray, directory, study
         self._on_event, self._mark = on_event, mark
-        self._gpus = engine.gpus if study.device == "cuda" else 0.0
+        self._gpus = engine.gpus * study.devices if study.device == "cuda" else 0.0
         self._memory = Memory(study, read_study(directory).complete)
         self._code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
         self._commit = measure.git_commit(engines.ROOT) or ""
@@ -219,7 +219,8 @@ class _Driver:
             files=files_to_go_on(directory, one.number > 1) if self._data else {},
         )
         memory = self._memory.expected_mib(run) * one.memory_factor
-        demand = demand_of(list(_nodes(self._ray).values()), self._threads, threads, self._gpus, memory)
+        usual, its = self._threads * study.devices, threads * study.devices
+        demand = demand_of(list(_nodes(self._ray).values()), usual, its, self._gpus, memory)
         task = self._ray.remote(node.carry_out).options(
             num_cpus=demand.cpus,
             num_gpus=demand.gpus,
@@ -235,7 +236,8 @@ class _Driver:
         while True:
             nodes = list(_nodes(self._ray).values())
             threads = threads_on(nodes, self._study, self._gpus)
-            demand = demand_of(nodes, threads, threads, self._gpus, self._memory.expected_mib(run))
+            cpus = threads * self._study.devices
+            demand = demand_of(nodes, cpus, cpus, self._gpus, self._memory.expected_mib(run))
             if any(demand.fits(one) for one in nodes):
                 return threads
             if time.monotonic() > until:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from common import config
 from common.config import Run, Study
+from common.engines import asked_threads
 from common.flops import forward_work
 from common.results import RunRecord
 
@@ -73,16 +74,16 @@ def node_of(resources: Mapping[str, float]) -> Node:
 
 
 def threads_on(nodes: Iterable[Node], study: Study, gpus: float) -> int:
-    """Compute threads of each run on a cluster, one number for all nodes, for sums depend on it: as asked for, else the
-    cores of the smallest node that can take a run, divided among the runs that are to be there at a time:
-    `study.workers`, or one a GPU. `gpus`: that a run takes.
+    """Compute threads of each device of a run on a cluster, one number for all nodes, for sums depend on it: as asked
+    for, else the cores of the smallest node that can take a run, divided among the runs that are to be there at a time:
+    `study.workers`, or one where a run takes all of a node's GPUs. `gpus`: that a run takes.
     """
-    if study.threads:
-        return study.threads
+    if threads := asked_threads(study):
+        return threads
     shares = [
-        node.cpus // max(study.workers, node.gpus // gpus if gpus else 1)
+        node.cpus // (max(study.workers, node.gpus // gpus if gpus else 1) * study.devices)
         for node in nodes
-        if node.cpus >= 1 and node.gpus >= gpus
+        if node.cpus >= study.devices and node.gpus >= gpus
     ]
     return max(1, int(min(shares, default=1)))
 
