@@ -27,7 +27,7 @@ compare: install ## install what is missing and run `python compare.py ARGS`
 parity: install ## install what is missing and run `python compare.py parity ARGS`: the proof, minutes to an hour
 	@$(RUN) compare.py parity $(ARGS)
 
-bench: install ## install what can be had of the peers and run `python -m benchmarks ARGS`: speed beside them, half an hour
+bench: install ## install what can be had of the peers and run `python -m benchmarks ARGS`: speed beside them, an hour
 	$(call install_peers)
 	@$(RUN) -m benchmarks $(ARGS)
 

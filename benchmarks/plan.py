@@ -9,12 +9,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.harness import Comparison, Contestant, our_environment, peer_environment
-from benchmarks.table import Row
+from benchmarks.harness import (
+    Comparison,
+    Contestant,
+    ContestantError,
+    alternate_all,
+    our_environment,
+    peer_environment,
+)
+from benchmarks.table import Row, missing_row
 from common import config
 from common.engines import ROOT
 
@@ -118,3 +125,22 @@ def row_of(
         comparison.load,
         note,
     )
+
+
+def alternated(
+    mine: Contestant, peers: Sequence[Contestant], rounds: int, seconds: float, start_together: bool = False
+) -> list[Comparison] | str:
+    """The comparisons, or what kept a peer from answering; a fault of ours is an error."""
+    try:
+        return alternate_all(mine, peers, rounds, seconds, start_together)
+    except ContestantError as error:
+        if error.name == mine.name:
+            raise
+        return str(error)
+
+
+def missing_rows(
+    key: tuple[str, str, str, str, str], settings: Sequence[str], unit: str, reason: str
+) -> list[Row]:
+    """A row for each setting that says why there is no number."""
+    return [missing_row(*key, setting, unit, reason) for setting in settings]

@@ -10,13 +10,24 @@ people's U-Nets, by floating-point operations a second, for theirs are more or l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
-from benchmarks.harness import SETTINGS, Comparison, Contestant, ContestantError, alternate_all
+from benchmarks.harness import SETTINGS, Comparison
 from benchmarks.material import write_material
-from benchmarks.plan import BATCH_SIZES, Job, Options, expected_seconds, has_peer, ours, plain, row_of
-from benchmarks.table import Row, missing_row
+from benchmarks.plan import (
+    BATCH_SIZES,
+    Job,
+    Options,
+    alternated,
+    expected_seconds,
+    has_peer,
+    missing_rows,
+    ours,
+    plain,
+    row_of,
+)
+from benchmarks.table import Row
 from common.config import UnetSpec
 from common.flops import TRAINING_PASSES
 
@@ -106,11 +117,11 @@ def training_rows(
     rest = ("--data", "files", *_peer_arguments(model), *arguments)
     name = PEER_NAMES[_stack(framework), model]
     key = ("training", OURS, name, model, framework)
-    missing = partial(_missing_rows, key, SETTINGS, "images/s")
+    missing = partial(missing_rows, key, SETTINGS, "images/s")
     if reason := _why_missing(framework, model):
         return missing(reason)
     peers = [plain(framework, setting, *rest, device=options.device) for setting in SETTINGS]
-    found = _alternated(mine, peers, rounds or options.rounds, seconds or options.seconds)
+    found = alternated(mine, peers, rounds or options.rounds, seconds or options.seconds)
     if isinstance(found, str):
         return missing(found)
     rows = [
@@ -135,14 +146,14 @@ def step_rows(options: Options, framework: str, model: str) -> list[Row]:
     settings = _step_settings(framework)
     name = PEER_NAMES[_stack(framework), model].split(", DataLoader")[0].split(" on ")[0]
     key = ("step", OURS, name, model, framework)
-    missing = partial(_missing_rows, key, settings, "images/s")
+    missing = partial(missing_rows, key, settings, "images/s")
     if reason := _why_missing(framework, model):
         return missing(reason)
     peers = [
         plain(framework, setting, *_peer_arguments(model), *arguments, device=options.device)
         for setting in settings
     ]
-    found = _alternated(mine, peers, options.rounds, options.seconds, start_together=True)
+    found = alternated(mine, peers, options.rounds, options.seconds, start_together=True)
     if isinstance(found, str):
         return missing(found)
     return [
@@ -159,7 +170,7 @@ def unet_rows(options: Options, peer: str, features: tuple[int, ...]) -> list[Ro
     }
     key = ("unet", f"ours, widths from {features[0]}", titles[peer], "unet", "torch")
     package = {"monai": "monai", "smp": "segmentation_models_pytorch"}[peer]
-    missing = partial(_missing_rows, key, SETTINGS, "GFLOP/s")
+    missing = partial(missing_rows, key, SETTINGS, "GFLOP/s")
     if not has_peer(package):
         return missing(_not_installed(package))
     widths = ("--features", *map(str, features))
@@ -169,28 +180,10 @@ def unet_rows(options: Options, peer: str, features: tuple[int, ...]) -> list[Ro
         plain("torch", setting, "--peer", peer, "--batch-size", "8", *arguments, device=options.device)
         for setting in SETTINGS
     ]
-    found = _alternated(mine, peers, options.rounds, options.seconds, start_together=True)
+    found = alternated(mine, peers, options.rounds, options.seconds, start_together=True)
     if isinstance(found, str):
         return missing(found)
     return [_flop_row(one, key, setting) for one, setting in zip(found, SETTINGS, strict=True)]
-
-
-def _alternated(
-    mine: Contestant, peers: Sequence[Contestant], rounds: int, seconds: float, start_together: bool = False
-) -> list[Comparison] | str:
-    """The comparisons, or what kept a peer from answering; a fault of ours is an error."""
-    try:
-        return alternate_all(mine, peers, rounds, seconds, start_together)
-    except ContestantError as error:
-        if error.name == mine.name:
-            raise
-        return str(error)
-
-
-def _missing_rows(
-    key: tuple[str, str, str, str, str], settings: Sequence[str], unit: str, reason: str
-) -> list[Row]:
-    return [missing_row(*key, setting, unit, reason) for setting in settings]
 
 
 def _flop_row(comparison: Comparison, key: tuple[str, str, str, str, str], setting: str) -> Row:

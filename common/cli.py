@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,19 +12,29 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 from rich.console import Console
 
-from common import atlas, config, measure
+from common import atlas, config, distributed, measure
 from common.config import MODELS, NOTICE, Run, Study
-from common.engines import WORKER_MARK, check_framework, framework_of, run_locally, worker_environment
+from common.engines import (
+    WORKER_MARK,
+    check_framework,
+    framework_of,
+    run_locally,
+    threads_of,
+    worker_environment,
+)
 from common.errors import StudyError
 from common.evaluation import all_of, evaluate_part, held_out_part
 from common.framework import Framework, Settings
+from common.holding import hold
 from common.inference import load_model
 from common.ladder_workers import climb_list
 from common.leak_runs import carry_out_training
+from common.memory_shortage import shortage_named
 from common.options import (
     Parser,
     add_study_options,
@@ -44,7 +55,7 @@ from common.pipeline import (
 from common.progress import GridProgress
 from common.results import read_json, read_run, read_study, write_csv, write_json
 from common.run import execute
-from common.study import carry_out, hold, report_study
+from common.study import carry_out, report_study
 from common.trace import carry_out_plan, plan_from_json
 
 
@@ -52,7 +63,8 @@ def start(package: str) -> None:
     """What comes before a package loads its framework; ends the process (exit code 2) where that is not installed.
 
     `evaluate`, `predict`, `info` and `defaults` begin again, once, in the environment of a worker: allocator, OpenMP
-    and the frameworks read theirs when they are loaded. The commands that train start workers of their own.
+    and the frameworks read theirs when they are loaded; so does `run` under torchrun. The commands that train start
+    workers of their own.
     """
     name = framework_of(package)
     arguments = _parser(name, package).parse_args()
@@ -67,7 +79,19 @@ def start(package: str) -> None:
         os.environ["KERAS_BACKEND"] = name.removeprefix("keras-")
     if arguments.command in (_evaluate, _predict, _info, _defaults) and WORKER_MARK not in os.environ:
         environment = worker_environment(name, arguments.device, arguments.precision, arguments.threads)
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+        _begin_again(environment)
+    if arguments.command is _run and distributed.under_torchrun() and WORKER_MARK not in os.environ:
+        sys.exit(run_guarded(package, lambda: _begin_again(_environment_under_torchrun(name, arguments))))
+
+
+def _begin_again(environment: dict[str, str]) -> NoReturn:
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def _environment_under_torchrun(framework: str, arguments: argparse.Namespace) -> dict[str, str]:
+    study = read_study(arguments.study).study
+    threads = arguments.threads or threads_of(dataclasses.replace(study, workers=1))
+    return worker_environment(framework, study.device, study.precision, threads, devices=study.devices)
 
 
 def main(framework: Framework, package: str, argv: Sequence[str] | None = None) -> int:
@@ -158,10 +182,11 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     for command in (evaluate, predict, info):
         command.add_argument("--device", choices=config.DEVICES, default="auto", help="default: %(default)s")
         command.set_defaults(precision="float32")
-    for command in (evaluate, predict, info, run, ladder, leak):
+    for command in (evaluate, predict, info, ladder, leak):
         command.add_argument(
             "--threads", type=positive_integer, default=measure.usable_cores(), help="default: all cores"
         )
+    run.add_argument("--threads", type=positive_integer, help="default: the study's, else all cores")
     return parser
 
 
@@ -254,9 +279,21 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
         )
     if run.framework != framework.name():
         raise StudyError(f"run {arguments.run!r} is for {run.framework}, and this is {framework.name()}")
+    threads = arguments.threads or threads_of(dataclasses.replace(record.study, workers=1))
+    leads = distributed.leads()
+    batch_size = record.study.recipes[f"{run.task}/{run.model}"].batch_size
+
+    def work() -> None:
+        with shortage_named(batch_size, record.study.device):
+            execute(framework, arguments.study, run, threads, _emit if leads else lambda event: None)
+
+    if distributed.under_torchrun():
+        distributed.check_torchrun(record.study, framework.name())
+        with hold(record.directory) if leads else contextlib.nullcontext():
+            return _work(None, work)
     if not arguments.supervised:
-        return _run_supervised(record.directory, record.study, run, arguments.threads, console)
-    return _work(arguments.cores, lambda: execute(framework, arguments.study, run, arguments.threads, _emit))
+        return _run_supervised(record.directory, record.study, run, threads, console)
+    return _work(arguments.cores, work)
 
 
 def _climb(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
@@ -279,7 +316,8 @@ def _trace(framework: Framework, arguments: argparse.Namespace, console: Console
 
 def _work(cores: str | None, work: Callable[[], None]) -> int:
     """A worker's life: on the cores that it was given, ended with its parent, its fault told in one event."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if not distributed.under_torchrun():  # which ends its processes itself
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the stream has threads of its own; more would fight the framework for cores
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})

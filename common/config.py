@@ -791,8 +791,17 @@ class Study:
     device: str = "auto"
     precision: str = "float32"
     weights: str = "random"  # where the backbones start: "random", "imagenet" or a file
-    threads: int = 0  # a run; 0: the machine's cores divided by the workers
+    threads: int = (
+        0  # a run, or a device of it; 0: the machine's cores divided by the workers and the devices
+    )
     workers: int = 1  # runs at a time; 1 keeps the timing of each undisturbed
+    # Equal bits whatever the number of workers and of interruptions: DETERMINISTIC_THREADS a run unless `threads` says
+    # more, and frameworks that refuse what they cannot repeat
+    deterministic: bool = False
+    # A run under way keeps a snapshot every so many epochs; 0: never; None: whenever SNAPSHOT_SECONDS have passed
+    checkpoint_every: int | None = None
+    cache_limit: int = 0  # bytes that the caches of decoded slices may take; 0: what they need
+    devices: int = 1  # that share each batch of a run; the batch of the recipe is the whole one
     accepted: tuple[str, ...] = ()  # findings of the audit that would refuse the data, overridden by name
     recipes: Mapping[str, Recipe] = field(
         default_factory=dict
@@ -956,6 +965,10 @@ WINDOWS: dict[str, tuple[float, float]] = {"brain": (40, 80), "stroke": (40, 40)
 DICOM_WINDOW = "brain"
 PREFETCH_BATCHES = 4  # ready batches per stream; bounds its memory
 PREFETCH_THREADS = 2
+# The cache of decoded slices: pixels of one file, which a build holds in memory and, where it is killed, loses at most
+CACHE_SHARD_BYTES = 64 * 2**20
+CACHE_PROCESS_SLICES = 1000  # from so many on, processes decode and not threads; to start them takes seconds
+CACHE_TOLD_BYTES = 10**9  # from so many on, the user is told before they are written
 
 # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -964,6 +977,19 @@ PREFETCH_THREADS = 2
 LATENCY_ANSWERS = 15
 LATENCY_WARM_UP = 2  # the first may compile
 LATENCY_SECONDS = 0.2
+
+# --- trouble (`common.alarms`) ---------------------------------------------------------------------------------------
+
+# Logits that differ by no more, relative to their size (at least 1), are the same: a few float32 roundings
+CONSTANT_SPREAD = 1e-6
+CONSTANT_EPOCHS = 3  # in a row with constant answers, after which training stops
+
+# --- several devices ----------------------------------------------------------------------------------------------
+
+RANK_TIMEOUT_SECONDS = (
+    1800  # that a rank waits for the others at one exchange; the slowest may be compiling or reading
+)
+LOST_RANK_SECONDS = 10.0  # in which the end of a lost rank is known, when its connection breaks
 
 # --- the audit of the data (`common.data.audit`) --------------------------------------------------------------------
 
@@ -1012,16 +1038,28 @@ WORKER_ENVIRONMENT: dict[str, str] = {
     "PYTHONHASHSEED": "0",
 }
 
+# --deterministic: a run has as many threads as any machine can give it, however many run beside it, ...
+DETERMINISTIC_THREADS = 1
+# ... and these, beside what each framework is told when it is configured: on a GPU, cuBLAS, TensorFlow and XLA read
+# them when they are loaded. XLA's joins what XLA_FLAGS holds already.
+DETERMINISTIC_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TF_DETERMINISTIC_OPS": "1"}
+DETERMINISTIC_XLA = "--xla_gpu_deterministic_ops=true"
+# Unless --checkpoint-every says otherwise: what an interruption costs at most, beside the epoch under way. Shorter runs
+# keep no snapshot
+SNAPSHOT_SECONDS = 60.0
+
 # Further variables that the engine sets for a worker, or that change what a framework does; recorded when present.
 RECORDED_VARIABLES = frozenset(WORKER_ENVIRONMENT) | {
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "JAX_ENABLE_X64",
+    "JAX_NUM_CPU_DEVICES",
     "JAX_PLATFORMS",
     "KERAS_BACKEND",
     "KERAS_TORCH_DEVICE",
     "OMP_NUM_THREADS",
+    "PJRT_NPROC",
     "PYTORCH_ALLOC_CONF",
     "TF_CUDNN_USE_AUTOTUNE",
     "TF_DETERMINISTIC_OPS",

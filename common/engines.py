@@ -15,8 +15,17 @@ from typing import Any
 
 from common import interpreters, measure
 from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
-from common.config import WORKER_ENVIRONMENT, Engine, Run, Study
+from common.config import (
+    DETERMINISTIC_ENVIRONMENT,
+    DETERMINISTIC_THREADS,
+    DETERMINISTIC_XLA,
+    WORKER_ENVIRONMENT,
+    Engine,
+    Run,
+    Study,
+)
 from common.cuda_packages import NO_GPU
+from common.distributed import check_gpus
 from common.errors import StudyError
 from common.interpreters import interpreter_of
 from common.measure import visible_gpus
@@ -93,15 +102,24 @@ def framework_of(package: str) -> str:
 
 
 def worker_environment(
-    framework: str, device: str, precision: str, threads: int, slot: int = 0
+    framework: str,
+    device: str,
+    precision: str,
+    threads: int,
+    slot: int = 0,
+    devices: int = 1,
+    deterministic: bool = False,
 ) -> dict[str, str]:
-    """The environment of a worker process: the same settings for every framework, plus which framework it is."""
+    """The environment of a worker process: the same settings for every framework, plus which framework it is.
+
+    `threads` are those of one device. Of several PyTorch has a process for each, Keras one for all.
+    """
     environment = {**os.environ, **WORKER_ENVIRONMENT}
     environment[WORKER_MARK] = "1"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-        environment[name] = str(threads)
-    environment["TF_NUM_INTEROP_THREADS"] = "1"
+    environment["OMP_NUM_THREADS"] = str(threads)
+    environment["TF_NUM_INTRAOP_THREADS"] = str(threads * devices)
+    environment["TF_NUM_INTEROP_THREADS"] = str(devices)
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as `nvidia-smi` counts, by which we tell GPUs
     if interpreters.own_interpreter(module_of(framework)):
         environment.pop("PYTHONHOME", None)  # of another installation
@@ -111,16 +129,25 @@ def worker_environment(
         environment["KERAS_BACKEND"] = framework.removeprefix("keras-")
     if device == "cpu":
         environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
+        if devices > 1:
+            environment["JAX_NUM_CPU_DEVICES"] = str(devices)
     elif gpus := visible_gpus():
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+        own = [gpus[(slot * devices + place) % len(gpus)] for place in range(devices)]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
     if precision == "float64":
         environment["JAX_ENABLE_X64"] = "1"
+    if deterministic:
+        flags = (environment.get("XLA_FLAGS"), DETERMINISTIC_XLA)
+        environment |= {**DETERMINISTIC_ENVIRONMENT, "XLA_FLAGS": " ".join(filter(None, flags))}
+        environment["PJRT_NPROC"] = str(threads)  # else JAX takes as many as there are cores for it
     return environment
 
 
 def run_environment(study: Study, run: Run, threads: int, slot: int = 0) -> dict[str, str]:
     """`worker_environment` of a run, whichever engine carries it out."""
-    return worker_environment(run.framework, study.device, study.precision, threads, slot)
+    return worker_environment(
+        run.framework, study.device, study.precision, threads, slot, study.devices, study.deterministic
+    )
 
 
 def probe_framework(framework: str) -> dict[str, str]:
@@ -192,8 +219,12 @@ def core_slots(workers: int, threads: int) -> list[list[int]]:
 
 
 def threads_of(study: Study) -> int:
-    """Compute threads of each run: as asked for, else the cores divided fairly."""
-    return study.threads or max(1, measure.usable_cores() // study.workers)
+    """Compute threads of each device of a run: as asked for, else the cores divided fairly, or a number that is always
+    the same.
+    """
+    if study.deterministic and not study.threads:
+        return DETERMINISTIC_THREADS
+    return study.threads or max(1, measure.usable_cores() // (study.workers * study.devices))
 
 
 def threads_for(run: Run, threads: int) -> int:
@@ -236,8 +267,9 @@ def opened(engine: Engine) -> Iterator[str]:
 
 def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_event: OnEvent) -> None:
     """`execute` on this machine, `study.workers` runs at a time."""
+    check_gpus(study)
     threads = threads_of(study)
-    cores = core_slots(study.workers, threads)
+    cores = core_slots(study.workers, threads * study.devices)
 
     def work(run: Run, slot: int, crew: Crew) -> None:
         its = threads_for(run, threads)

@@ -31,6 +31,8 @@ class Settings:
     precision: str = "float32"  # bfloat16 | float32 | float64
     threads: int = 1  # compute threads of this process
     seed: int = 0  # of the framework's own draws (dropout); everything else is drawn in common
+    deterministic: bool = False  # refuse what cannot be repeated to the bit
+    devices: int = 1  # that share each training batch
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class Framework(Protocol):
     def environment(self) -> dict[str, str]:
         """Versions and settings that a reader needs to repeat a run."""
 
+    def describe_replicas(self) -> dict[str, Any] | None:
+        """How the devices of a run share its batches: `replicas` of run.json; None for one device."""
+
     def build(self, spec: ModelSpec) -> Model:
         """A model that maps (N, H, W, C) images to logits; its weights are those of the framework's own initialisers.
 
@@ -96,6 +101,16 @@ class Framework(Protocol):
 
     def train_epoch(self, trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
         """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
+
+    def read_trainer_state(self, trainer: Trainer) -> dict[str, Array]:
+        """A copy of all that training goes on from beside the model's weights.
+
+        `steps`, int64 (): done by the optimizer; `first.NAME`, `second.NAME`: its moments of each tensor that learns,
+        under PyTorch's names and in its layout; `draws.NAME`: where the framework's own draws (dropout) stand.
+        """
+
+    def write_trainer_state(self, trainer: Trainer, state: Weights) -> None:
+        """Inverse of `read_trainer_state`. Raises StudyError unless names and shapes are exactly the trainer's."""
 
     def gradient_norms(self, trainer: Trainer) -> dict[str, float]:
         """L2 norm of the last step's gradient of each tensor that learns, before clipping; `trainer` must be traced."""

@@ -25,13 +25,14 @@ from common.config import NOTICE, TASKS, Default, Study, defaults_of
 from common.data.audit import describe_audit
 from common.engines import check_framework
 from common.errors import StudyError
+from common.holding import hold
 from common.ladder_runs import Numbers, append_training, read_finished, runs_table
 from common.ladder_workers import Listener, train_all
 from common.metrics import classification, segmentation
 from common.progress import CountProgress, ListProgress
 from common.results import read_json, write_csv, write_json
 from common.rungs import Training, base_of, trainings_of
-from common.study import describe_source, hold, prepare_study
+from common.study import describe_source, prepare_study
 
 FORMAT = 1
 

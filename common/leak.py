@@ -27,11 +27,12 @@ from common.data.audit import describe_audit
 from common.data.leaky_splits import require_patients
 from common.engines import check_framework, core_slots, worker_environment
 from common.errors import StudyError
+from common.holding import hold
 from common.leak_runs import LeakTraining, training_directory, trainings_of
 from common.leak_table import WARNING, describe_leak, read_trained, show_measure, training_table
 from common.progress import CountProgress, ListProgress
 from common.results import StudyRecord, read_json, write_csv, write_json
-from common.study import describe_source, hold, prepare_study
+from common.study import describe_source, prepare_study
 from common.workers import Crew, work_through
 
 THREADS = 1  # a process: the models are small, and no number depends on how many work at a time

@@ -58,6 +58,18 @@ class StepClock:
         """Tell that the next step runs with an optimizer that has not stepped yet."""
         self._cold.add(len(self.step_seconds))
 
+    @property
+    def cold_steps(self) -> tuple[int, ...]:
+        """Places in `step_seconds`."""
+        return tuple(sorted(step for step in self._cold if step < len(self.step_seconds)))
+
+    def go_on_from(
+        self, step_seconds: Iterable[float], cold_steps: Iterable[int], wait_seconds: float
+    ) -> None:
+        """Take over what another process timed of the same training; the next step is a cold one."""
+        self.step_seconds, self._cold, self.wait_seconds = list(step_seconds), set(cold_steps), wait_seconds
+        self.expect_cold_step()
+
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches unchanged, timed where steps are."""
         if not self.steps:

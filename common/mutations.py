@@ -12,12 +12,13 @@ from rich.console import Console
 
 from common import config
 from common.config import DEFAULTS, NOTICE, defaults_of, with_defaults
+from common.holding import hold
 from common.parity import compare_traces, first_divergence, largest
 from common.parity_study import Asked, prepare, remove
 from common.parity_table import REFERENCE, divergence_to_json, mutations_table, read_parity, write_parity
 from common.parity_words import Finding
 from common.results import StudyRecord
-from common.study import describe_source, hold
+from common.study import describe_source
 from common.trace import finished, read_trace
 from common.tracing import Side, trace_directory, trace_sides
 

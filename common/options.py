@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.config import (
     Engine,
     Study,
 )
+from common.distributed import check_devices
 from common.errors import StudyError
 
 
@@ -124,6 +126,14 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         help="bfloat16: products and convolutions in it, all that is kept in float32 (default: %(default)s)",
     )
     add(
+        "--devices",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="of each run, which share its batches: processes in PyTorch, devices of one process in Keras (default: "
+        "%(default)s)",
+    )
+    add(
         "--workers",
         type=positive_integer,
         default=1,
@@ -134,9 +144,30 @@ def add_study_options(parser: argparse.ArgumentParser, frameworks: Sequence[str]
         "--threads",
         type=positive_integer,
         metavar="N",
-        help="a run (default: the cores divided by the workers)",
+        help="a run, of several devices each (default: the cores divided by workers and devices)",
     )
     add_engine_options(parser)
+    add(
+        "--deterministic",
+        action="store_true",
+        help=f"equal bits whatever --workers and interruptions: {config.DETERMINISTIC_THREADS} thread a run unless "
+        "--threads says otherwise, and frameworks that refuse what they cannot repeat",
+    )
+    add(
+        "--checkpoint-every",
+        type=non_negative_integer,
+        metavar="N",
+        help="epochs after which a run keeps a snapshot, from which it goes on when it was interrupted; 0: never "
+        f"(default: whenever {config.SNAPSHOT_SECONDS:.0f} s have passed since the last)",
+    )
+    add(
+        "--cache-limit",
+        type=byte_count,
+        default=0,
+        metavar="SIZE",
+        help="of the decoded slices on disk, e.g. 20GB; those beyond are decoded in every epoch, which is slower "
+        "(default: none)",
+    )
     add(
         "--out",
         type=Path,
@@ -213,7 +244,7 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         _require_public_models(weights, pairs, arguments.profile)
     changes = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "weights": weights}
     check_source(arguments.data, arguments.patients)
-    return Study(
+    study = Study(
         data=tuple(arguments.data),
         profile=arguments.profile,
         patients=arguments.patients or 0,
@@ -230,6 +261,10 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         precision=arguments.precision,
         threads=arguments.threads or 0,
         workers=arguments.workers,
+        deterministic=arguments.deterministic,
+        checkpoint_every=arguments.checkpoint_every,
+        cache_limit=arguments.cache_limit,
+        devices=arguments.devices,
         weights=weights,
         recipes={
             f"{task}/{model}": config.recipe_of(task, model, arguments.profile, **changes)
@@ -237,6 +272,8 @@ def study_of(arguments: argparse.Namespace, frameworks: Sequence[str]) -> Study:
         },
         specs={f"{task}/{model}": config.spec_of(task, model, arguments.profile) for task, model in pairs},
     )
+    check_devices(study)
+    return study
 
 
 def check_source(data: Sequence[str], patients: int | None) -> None:
@@ -326,3 +363,15 @@ def _integer(text: str, least: int) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
     return value
+
+
+def byte_count(text: str) -> int:
+    """An argparse type: `20GB`, `500MB`, `1.5TB` in powers of ten, `20GiB` in powers of two, or bytes."""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?(?:([kmgt])(i?)b)?", text.strip().casefold())
+    count = 0
+    if found:
+        power = " kmgt".index(found[2] or " ")
+        count = int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be a size such as 20GB or 500MB, not {text!r}")
+    return count

@@ -20,6 +20,7 @@ from rich.console import Console
 from common import config
 from common.config import BACKBONES, NOTICE, PARITY_TASKS, ModelSpec, Recipe, Study
 from common.errors import StudyError
+from common.holding import hold
 from common.parity import compare_traces
 from common.parity_table import (
     REFERENCE,
@@ -38,7 +39,7 @@ from common.parity_table import (
 from common.parity_words import Finding
 from common.progress import CountProgress
 from common.results import StudyRecord, read_json
-from common.study import describe_source, hold, prepare_study
+from common.study import describe_source, prepare_study
 from common.trace import read_trace
 from common.tracing import Side, trace_directory, trace_sides
 

@@ -100,7 +100,8 @@ def predict_masks(
     threshold: float,
 ) -> MaskPredictions:
     """Masks of several parts at a threshold, with what is counted on them, one after the other."""
-    columns: dict[str, list[NDArray]] = {}
+    columns: dict[str, NDArray[Any]] = {}
+    total, done = sum(len(part) for part in parts.values()), 0
     for part in parts.values():
         for batch, logits in predict_batches(framework, model, part, batch_size, spec):
             y_true, probabilities = masks_of(batch, logits)
@@ -111,11 +112,14 @@ def predict_masks(
                 "y_true": pack_masks(y_true),
                 "y_pred": pack_masks(y_pred),
             }
-            for name, values in rows.items():
-                columns.setdefault(name, []).append(values)
+            for name, values in rows.items():  # masks are large: into their place at once, and never copied
+                if name not in columns:
+                    columns[name] = np.empty((total, *values.shape[1:]), values.dtype)
+                columns[name][done : done + len(values)] = values
+            done += len(y_true)
     return MaskPredictions(
         **_who(parts),
-        **{name: np.concatenate(values) for name, values in columns.items()},
+        **columns,
         pixel_mm=np.concatenate([part.cache.pixel_mm(list(part.ids)) for part in parts.values()]),
         size=np.full(sum(len(part) for part in parts.values()), spec.image_size, dtype=np.int64),
     )

@@ -9,7 +9,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from common.config import Run
 
@@ -64,7 +72,7 @@ class GridProgress:
             self._live.stop()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """One event of a run: started, {steps, of}, an epoch, again (and why), complete or failed."""
+        """One event of a run: started, {steps, of}, an epoch, an alarm, again (and why), complete or failed."""
         with self._lock:
             if "steps" in event:
                 self._fractions[run] = event["steps"] / event["of"]
@@ -72,6 +80,9 @@ class GridProgress:
                 self._bars[run] = self._live.add_task(self._label(run), total=1.0, note="starting")
             if "again" in event:
                 self._begin_again(run, str(event["again"]))
+            if "alarm" in event:
+                words = f"{self._label(run)} alarm: {event['alarm']}"
+                self._console.print(words, markup=False, highlight=False, style="yellow")
             if "complete" in event or "failed" in event:
                 self._end(run, event)
             self._show(run, event)
@@ -161,12 +172,23 @@ class ListProgress:
 
 
 class CountProgress:
-    """A bar for counted work, e.g. decoding; silent off a terminal."""
+    """Counted work, e.g. decoding, pass by pass: a bar with the time left, now and then a line off a terminal."""
 
     def __init__(self, console: Console, what: str) -> None:
-        columns = (TextColumn(what), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn(what),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._console, self._what = console, what
         self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._live.add_task(what, total=None)
+        self._began = self._spoke = time.monotonic()
+        self._total = self._first = self._last = (
+            0  # of this pass, which may go on where an earlier one was stopped
+        )
 
     def __enter__(self) -> CountProgress:
         self._live.start()
@@ -176,7 +198,21 @@ class CountProgress:
         self._live.stop()
 
     def tell(self, done: int, total: int) -> None:
+        if done <= self._last or total != self._total:  # another pass
+            self._live.reset(self._task, total=total)
+            self._total, self._first, self._began = total, done, time.monotonic()
+        self._last = done
         self._live.update(self._task, completed=done, total=total)
+        if not self._console.is_terminal and time.monotonic() - self._spoke > PLAIN_SECONDS:
+            self._spoke = time.monotonic()
+            each = (self._spoke - self._began) / max(1, done - self._first)
+            self.say(
+                f"{self._what}: {done:,} of {total:,}, about {format_seconds(each * (total - done))} left"
+            )
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, markup=False, highlight=False)
 
 
 def _label(run: Run) -> str:

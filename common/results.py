@@ -5,6 +5,7 @@ STUDY/study.json                                    Study, versions, data digest
 STUDY/data/samples.csv  split.csv  audit.json       the table; `id,fold,split,task`; what was left out and why
 STUDY/.lock                                         held by the command that works here, else free; never removed
 STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/     an A/A run: seed0-fold0-repeat1/
+    snapshot.safetensors  snapshot.json             of a run under way, to be gone on from (`common.snapshots`)
     history.csv  predictions.npz  model.safetensors  run.log
     run.json                                        last, by rename: a run without it never happened
 ```
@@ -19,6 +20,8 @@ spec, recipe  the model spec and recipe as this framework had them in its lane (
               that the lanes start from
 environment   {name: version or setting}       variables  {environment variable: value}
 device        "cpu" | "cuda"                   threads    int        precision  "bfloat16" | "float32" | "float64"
+replicas      null | {devices, processes, batch_norm, backend}   of a run that several devices share: `threads` are
+              those of one of them, timings and memory those of the first process (older records lack it)
 git_commit    str | null                       command    what repeats this run
 data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}};
               of a segmentation run also masks_sha256, the decoded masks, as cache_sha256 the decoded pixels
@@ -38,7 +41,15 @@ timings       import_seconds, data_seconds, build_seconds, trainer_seconds, firs
 memory        {peak_rss_mib, peak_device_mib}  largest resident set of the process (VmHWM) and most that the framework
               held of a GPU's memory (null on a CPU), both before the latency was measured
 energy        null | {joules, source}          of training, judging each epoch included; "nvml" or "rapl"
-              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds and latency)
+resumed       [epoch, ...]                     after which the run was interrupted and another process went on from a
+              snapshot; [] if never. Then train_, evaluate_, wait_, first_step_ and compile_seconds, the steps and the
+              seconds of history.csv are of all processes, but for what was lost with one; all other timings, memory and
+              threads are of the last; energy is null. Nothing else differs from a run that was never disturbed. The
+              report leaves such runs out of what it says of time and memory.
+              (records of earlier versions lack model, energy, data_, trainer_, compile_, latency_seconds, latency,
+              resumed, alarms and stopped)
+alarms        [{epoch, kind, words}, ...]      what went wrong without an error (`common.alarms`)
+stopped       null | {epoch, rule}             of a run that ended before its last epoch, by a rule
 started, finished                              UTC, ISO 8601
 notice        research only
 ```

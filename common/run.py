@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from common import config, energy, measure
+from common import config, distributed, energy, measure
+from common.alarms import STOP_RULE
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
 from common.data.batches import Part
@@ -42,6 +43,7 @@ from common.results import (
     write_predictions,
 )
 from common.schedule import CHOICE_RULE, phases
+from common.snapshots import SnapshotKeeper, code_digest
 from common.weights import initial_weights, save_checkpoint, weights_digest
 
 BATCH_NORM = {"head": "evaluation", "all": "training"}  # mode of batch norm, by what is trained
@@ -70,10 +72,12 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     spec, recipe = in_lane(record.study.specs[key], record.study.recipes[key], framework.name(), run.lane)
     entry = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
-    clear_unfinished(directory)
+    if distributed.leads():
+        clear_unfinished(directory)
 
     draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
-    settings = Settings(record.study.device, record.study.precision, threads, draws)
+    study = record.study
+    settings = Settings(study.device, study.precision, threads, draws, study.deterministic, study.devices)
     device = framework.configure(settings)
     opening = time.perf_counter()
     data = load_data(record, run, task, spec, recipe)
@@ -94,11 +98,29 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     clock = measure.StepClock(framework.synchronise, "loop" not in LANES[run.lane], overlaps=device != "cpu")
     witness = stream.Witness()
     train, val = data.train, data.judged["val"]
-    meter = energy.start_meter(device, alone=record.study.workers <= 1)
-    fitting = time.perf_counter()
-    fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, meter.watch(emit))
-    trainer_seconds = time.perf_counter() - fitting - fit.train_seconds - fit.evaluate_seconds
-    joules = meter.record()
+    meter = energy.start_meter(device, alone=study.workers <= 1)
+    identity = {
+        "run": config.to_json(run),
+        "spec": config.to_json(spec),
+        "recipe": config.to_json(recipe),
+        "data": data.description,
+        "starting weights": initial_sha256,
+        "device": device,
+        "precision": settings.precision,
+        "threads": threads if study.deterministic else None,  # else no bits are promised
+        "framework": framework.environment(),
+        "packages": {name: environment[name] for name in measure.PACKAGES},
+        "code": code_digest(),
+    }
+    # Every rank goes on from the snapshot, which the first one writes
+    every = study.checkpoint_every if distributed.leads() else 0
+    keeper = SnapshotKeeper(directory, identity, every)
+    fit = fit_model(
+        *(framework, model, train, val, spec, recipe, run.seed, clock, witness, meter.watch(emit)), keeper
+    )
+    if not distributed.leads():  # a rank that has done its share
+        return
+    joules = None if fit.resumed else meter.record()  # the meter of a killed process is lost
     framework.write_weights(model, fit.weights)
 
     predicting = time.perf_counter()
@@ -144,7 +166,8 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         },
         "device": device,
         "threads": threads,
-        "workers": record.study.workers,
+        "workers": study.workers,
+        "replicas": framework.describe_replicas(),
         "precision": settings.precision,
         "git_commit": measure.git_commit(Path(__file__).parent),
         "command": run_command(framework.name(), study_directory, run),
@@ -170,11 +193,11 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
             "import_seconds": import_seconds,
             "data_seconds": data_seconds,
             "build_seconds": build_seconds,
-            "trainer_seconds": trainer_seconds,
+            "trainer_seconds": fit.trainer_seconds,
             "compile_seconds": clock.compile_seconds,
             **describe_speed(fit, clock, recipe),
             "evaluate_seconds": fit.evaluate_seconds + predict_seconds,
-            "checkpoint_seconds": checkpoint_seconds,
+            "checkpoint_seconds": checkpoint_seconds + fit.snapshot_seconds,
             "latency_seconds": latency_seconds,
             "latency": latency,
             "total_seconds": import_seconds + time.perf_counter() - began,
@@ -182,11 +205,17 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         },
         "memory": memory,
         "energy": joules,
+        "resumed": list(fit.resumed),
+        "alarms": list(fit.alarms),
+        "stopped": {"epoch": len(fit.history), "rule": STOP_RULE}
+        if len(fit.history) < recipe.epochs
+        else None,
         "started": started,
         "finished": utc_now(),
         "notice": NOTICE,
     }
     write_json(directory / "run.json", document)
+    keeper.remove()
 
 
 def record_failure(study_directory: Path, run: Run, reason: str, started: str) -> None:
@@ -204,7 +233,10 @@ def record_failure(study_directory: Path, run: Run, reason: str, started: str) -
 
 
 def clear_unfinished(directory: Path) -> None:
-    """Remove what an interrupted or failed try left; a complete run is never touched (StudyError)."""
+    """Remove what an interrupted or failed try left, but for its snapshot, which the next try may go on from.
+
+    A complete run is never touched (StudyError).
+    """
     if (directory / "run.json").exists() and read_json(directory / "run.json").get("status") == "complete":
         raise StudyError(f"{directory} holds a finished run; delete that folder to run it again")
     for name in ("run.json", "history.csv", "predictions.npz", "model.safetensors"):

@@ -151,7 +151,7 @@ def train_and_judge(
     if not np.isfinite(losses).all():
         step = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
         raise StudyError(f"the training loss is {losses[step - 1]} at step {step}")
-    loss, score = judge(framework, model, data.judged["val"], own_spec, recipe)  # the loss that all share
+    loss, score, _ = judge(framework, model, data.judged["val"], own_spec, recipe)  # the loss that all share
     if not np.isfinite(loss):
         raise StudyError(f"the validation logits after {steps} steps are not finite")
     return loss, score

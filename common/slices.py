@@ -28,6 +28,9 @@ def slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | Non
         path = str(paths.get(sample_id, ""))
         if path.startswith("phantom:"):
             return draw(path).image
-        return cache.read([sample_id])[0] if sample_id in cache.rows else None
+        try:
+            return cache.read([sample_id])[0]
+        except StudyError:  # unknown, or not kept and its file is gone
+            return None
 
     return read

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ from rich.console import Console
 from common import config, interpreters, measure
 from common.config import BACKBONES, NOTICE, PROFILES, TASKS, Engine, Run, Study
 from common.data.audit import Judged, audit_data, describe_audit, earlier_audit
-from common.data.cache import Cache, build_cache, keep_readable
+from common.data.cache import keep_readable
+from common.data.caches import build_caches
 from common.data.findings import refuse
 from common.data.layouts import open_dataset
 from common.data.phantom import phantom_samples
 from common.data.samples import OVERLAY, samples_digest
 from common.data.splits import split_table, task_split, why_not
+from common.distributed import check_devices
 from common.engines import LOCAL, check_framework, execute, opened, resolve_device
 from common.errors import StudyError
+from common.holding import hold, unwritable
 from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
 from common.results import (
@@ -38,19 +40,17 @@ from common.run import utc_now
 from common.slices import slice_reader
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
 
-try:
-    import fcntl
-except ImportError:  # a system without it has no lock; two commands on one folder are the user's care there
-    fcntl = None  # type: ignore[assignment]
-
 FIXED = (
     "data",
     "profile",
     "patients",
     "device",
+    "devices",
     "folds",
     "split_seed",
     "precision",
+    "deterministic",
+    "threads",  # where both are deterministic
     "weights",  # where both have backbones
     "recipes",
     "specs",
@@ -63,6 +63,7 @@ def prepare_study(
     on_progress: Callable[[int, int], object] = lambda done, total: None,
     find_weights: FindWeights = lambda models: {},
     engine: Engine = LOCAL,
+    say: Callable[[str], object] = lambda text: None,
 ) -> StudyRecord:
     """Write `study.json` and `data/`: the samples that can be read, their split, the cache of their pixels, and the
     files that backbones start from, which `find_weights` is asked for where the folder does not hold them yet.
@@ -70,11 +71,12 @@ def prepare_study(
     A folder that already holds a study is extended when it is the same study on the same data with a larger grid,
     and refused otherwise (StudyError): finished runs must stay comparable with new ones. The device "auto" is resolved
     here, once for all runs. Data that the audit refuses, unless by a finding in `study.accepted`, are a StudyError;
-    what was found is written then, `study.json` is not.
+    what was found is written then, `study.json` is not. `say` hears of the disk and of damage to the cache.
     """
     for framework in study.frameworks:
         check_framework(framework)
     study = dataclasses.replace(study, device=resolve_device(study.device, study.frameworks, engine))
+    check_devices(study)
     record = read_study(directory) if (directory / "study.json").exists() else None
     earlier = record.document if record else None
     if record:
@@ -89,7 +91,7 @@ def prepare_study(
         if wait:
             pretrained = find_starts(study, record, directory, find_weights)
         grid = _merge(record.study, study) if record else study
-        caches = build_caches(grid, samples, directory / "data" / "cache", on_progress)
+        caches = build_caches(grid, samples, directory / "data" / "cache", on_progress, say)
         readable = samples
         for cache in caches.values():
             readable = keep_readable(readable, cache)
@@ -191,20 +193,6 @@ def split_tasks(
     return kept, pd.concat(splits.values(), ignore_index=True), skipped
 
 
-def build_caches(
-    study: Study, samples: pd.DataFrame, parent: Path, on_progress: Callable[[int, int], object]
-) -> dict[int, Cache]:
-    """A cache for each size that a model of the grid reads: size -> cache."""
-    with_masks: dict[int, bool] = {}
-    for task, model in study.pairs:
-        size = study.specs[f"{task}/{model}"].image_size
-        with_masks[size] = with_masks.get(size, False) or TASKS[task].kind == "segmentation"
-    return {
-        size: build_cache(samples, size, parent, on_progress=on_progress, masks=masks)
-        for size, masks in sorted(with_masks.items())
-    }
-
-
 def missing_runs(study: Study, directory: Path) -> list[Run]:
     """The runs of the grid that are not complete; failed ones are tried again."""
     return [
@@ -235,7 +223,7 @@ def carry_out(study: Study, directory: Path, console: Console, engine: Engine = 
 
     with hold(directory):
         with CountProgress(console, "reading images") as reading:
-            record = prepare_study(study, directory, reading.tell, find_weights, engine)
+            record = prepare_study(study, directory, reading.tell, find_weights, engine, reading.say)
         tasks = tuple(task for task in study.tasks if task in record.study.tasks)
         study = dataclasses.replace(study, device=record.study.device, tasks=tasks)
         for line in describe_audit(record.audit()):
@@ -262,30 +250,6 @@ def what_to_expect(study: Study, record: StudyRecord) -> list[str]:
     from common.planning import planned  # here: workers import this module, not the statistics
 
     return planned(study, record)
-
-
-@contextlib.contextmanager
-def hold(directory: Path) -> Iterator[None]:
-    """Keep other commands out of a study's folder, which is made if need be; the kernel lets go when we die.
-
-    Raises StudyError where another command holds it or where it cannot be written.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        stream = (directory / ".lock").open("ab")
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-    with stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    f"another command is working in {directory}; wait for it or choose another --out"
-                ) from None
-            except OSError:  # some network disks have no locks; refusing to work there would help nobody
-                pass
-        yield
 
 
 def report_study(directory: Path, console: Console, pictures: bool = True) -> None:
@@ -321,6 +285,8 @@ def _check_comparable(earlier: Study, asked: Study, directory: Path) -> None:
     for name in FIXED:
         before, now = getattr(earlier, name), getattr(asked, name)
         if name == "weights" and not (_has_backbones(earlier) and _has_backbones(asked)):
+            continue
+        if name == "threads" and not asked.deterministic:
             continue
         if name in ("recipes", "specs"):
             shared = {f"{task}/{model}" for task, model in earlier.pairs} & now.keys()
@@ -368,8 +334,4 @@ def _check_writable(directory: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise _unwritable(directory, error) from error
-
-
-def _unwritable(directory: Path, error: OSError) -> StudyError:
-    return StudyError(f"{directory} cannot be written: {error.strerror or error}; choose another --out")
+        raise unwritable(directory, error) from error

@@ -84,6 +84,7 @@ def follow(
 ) -> Ending:
     """Listen to a worker to its end; its last word on why it failed is kept, its other events are passed on."""
     reason = ""
+    killed_before = kernel_kills()
     events = listen(process, words)
     try:
         for event in events:
@@ -93,7 +94,8 @@ def follow(
                 on_event(event)
     except BaseException as error:
         events.throw(error)  # ends the process, and raises it again
-    return Ending(process.returncode, reason or explain_exit(process.returncode, log), bool(reason))
+    explained = reason or explain_exit(process.returncode, log, kernel_kills() > killed_before)
+    return Ending(process.returncode, explained, bool(reason))
 
 
 class Crew:
@@ -172,12 +174,46 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     return None if "steps" in event and event["of"] <= 0 else event
 
 
-def explain_exit(code: int, log: Path) -> str:
-    """One sentence for a process that ended without saying why."""
+def explain_exit(code: int, log: Path, out_of_memory: bool = False) -> str:
+    """One sentence for a process that ended without saying why; `out_of_memory`: the kernel ended one for that."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     last = f"; its last words in {log.name}: {lines[-1][:300]}" if lines else ""
+    if code == -signal.SIGKILL and out_of_memory:
+        return "the kernel killed the process, for memory had run out; try a smaller --batch-size or fewer --workers"
     if code == -signal.SIGKILL:
         return "the process was killed by SIGKILL, which is how a system short of memory ends it; try a smaller batch"
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}{last}"
     return f"the process ended with exit code {code}{last}"
+
+
+def kernel_kills() -> int:
+    """How many processes the kernel has ended for want of memory, in this control group or on this machine.
+
+    Counted before and after, it tells whether a SIGKILL may have been the kernel's. 0 where nothing tells.
+    """
+    counts = [0]
+    for path, name in _counters():
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        counts += [int(line.split()[1]) for line in lines if line.split()[:1] == [name]]
+    return max(counts)
+
+
+def _counters() -> list[tuple[Path, str]]:
+    """Files with the kernel's counts: of the machine, and of the control group in its second and first version."""
+    found = [(Path("/proc/vmstat"), "oom_kill")]
+    try:
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    for line in groups:  # cgroups(7): number:controllers:place, number 0 of the second version
+        number, controllers, place = line.split(":", 2)
+        inside = place.lstrip("/")
+        if number == "0":
+            found.append((Path("/sys/fs/cgroup", inside, "memory.events"), "oom_kill"))
+        elif "memory" in controllers.split(","):
+            found.append((Path("/sys/fs/cgroup/memory", inside, "memory.oom_control"), "oom_kill"))
+    return found

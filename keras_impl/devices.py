@@ -13,19 +13,20 @@ from common.cuda_packages import NO_GPU, unmet
 from common.errors import StudyError
 from common.measure import visible_gpus
 
-_device = "cpu"  # set by `choose`, once a process
+_device, _deterministic = "cpu", False  # set by `choose`, once a process
 
 
-def choose(wanted: str) -> str:
+def choose(wanted: str, deterministic: bool = False) -> str:
     """Settle the device and its settings for this process; returns it, "cpu" or "cuda".
 
     TF32 is off, so that float32 means float32. On CUDA the fastest kernel of each shape is found by timing, which
     TensorFlow and XLA do unless told otherwise: shapes never change in a run. Which kernel wins may differ from run to
-    run, so runs on a GPU repeat to rounding, not to the bit. Raises StudyError if "cuda" cannot be had.
+    run, so runs on a GPU repeat to rounding, not to the bit, unless they are `deterministic`: then kernels are chosen
+    without a clock, and an operation that cannot be repeated raises. Raises StudyError if "cuda" cannot be had.
 
     Which GPUs a process may see was settled by its environment, because Keras computes wherever its backend does.
     """
-    global _device  # noqa: PLW0603 - one process runs one framework on one device
+    global _device, _deterministic
     found = str(ops.zeros(()).device).lower()  # each backend has a spelling of its own
     backend = keras.backend.backend()
     if wanted == "cuda" and "cpu" in found:
@@ -33,9 +34,11 @@ def choose(wanted: str) -> str:
             f"device 'cuda' was asked for, but Keras on {backend} computes on {found}: {why_no_cuda()}; "
             "use --device cpu"
         )
-    _device = "cpu" if "cpu" in found else "cuda"
+    _device, _deterministic = "cpu" if "cpu" in found else "cuda", deterministic
     if backend == "tensorflow":
         _tensorflow().config.experimental.enable_tensor_float_32_execution(False)
+        if deterministic:  # for good: TensorFlow has no way back
+            _tensorflow().config.experimental.enable_op_determinism()
     elif backend == "jax":
         _jax().config.update("jax_default_matmul_precision", "highest")
     else:
@@ -43,8 +46,10 @@ def choose(wanted: str) -> str:
         torch.set_flush_denormal(True)  # as TensorFlow and XLA do
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.deterministic = False
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.backends.cudnn.deterministic = deterministic
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # as in PyTorch's stack
     return _device
 
 
@@ -60,7 +65,8 @@ def settings() -> dict[str, str]:
     """
     backend, on_gpu = keras.backend.backend(), _device == "cuda"
     # TensorFlow and XLA time kernels unless told otherwise
-    deterministic = os.environ.get("TF_DETERMINISTIC_OPS", "0").lower() in ("1", "true")
+    asked = os.environ.get("TF_DETERMINISTIC_OPS", "0").lower() in ("1", "true")
+    deterministic = _deterministic or (asked and backend == "tensorflow")
     benchmark = os.environ.get("TF_CUDNN_USE_AUTOTUNE", "1") != "0" and not deterministic
     if backend == "tensorflow":
         tf = _tensorflow()

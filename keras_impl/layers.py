@@ -18,6 +18,7 @@ import keras
 from keras import ops
 
 from common.random_numbers import keep_mask
+from keras_impl.replicas import Dropout, own_rows, parts, summed
 
 
 class Part(keras.Layer):
@@ -86,7 +87,8 @@ def batch_norm(
     """Batch normalisation (Ioffe & Szegedy 2015) of each channel over batch and pixels.
 
     Training divides by the biased variance of the batch, and moves the statistics by 1 - `decay` towards the batch's
-    mean and unbiased variance, n / (n - 1) as large; `variance` "biased" is Keras's own rule.
+    mean and unbiased variance, n / (n - 1) as large; `variance` "biased" is Keras's own rule. The batch is the whole
+    one, where several devices share it.
     """
     if variance == "biased":
         return keras.layers.BatchNormalization(momentum=decay, epsilon=epsilon, name=_keras_name(name))
@@ -116,7 +118,7 @@ def dropout(rate: float, features: int, samples: int = 0, *, name: str) -> keras
     """
     if samples and rate:
         return _SharedMask(rate, (samples, features), name)
-    return keras.layers.Dropout(rate, name=_keras_name(name))
+    return Dropout(rate, name=_keras_name(name))
 
 
 def stochastic_depth(rate: float, samples: int = 0, *, name: str) -> keras.Layer:
@@ -127,7 +129,7 @@ def stochastic_depth(rate: float, samples: int = 0, *, name: str) -> keras.Layer
     if samples and rate:
         return _SharedMask(rate, (samples, 1, 1, 1), name)
     # Dropout's own noise shape: one draw a sample
-    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=_keras_name(name))
+    return Dropout(rate, noise_shape=(None, 1, 1, 1), name=_keras_name(name))
 
 
 def set_masks(model: keras.Model, key: tuple[str | int, ...]) -> None:
@@ -302,17 +304,18 @@ class _BatchNorm(keras.Layer):
         return ops.cast(self._normalised(_widened(x), training), x.dtype)
 
     def _normalised(self, x: keras.KerasTensor, training: bool | None) -> keras.KerasTensor:
-        if keras.backend.backend() == "tensorflow" and x.dtype == "float32":
+        alone = parts() == 1 or not training
+        if keras.backend.backend() == "tensorflow" and x.dtype == "float32" and alone:
             y, mean, unbiased = self._in_one_kernel(x, bool(training))
         elif not training:
             centred = x - self.running_mean
             return centred * (self.weight * ops.rsqrt(self.running_var + self.epsilon)) + self.bias
         else:
             batch, height, width, _ = ops.shape(x)
-            n = ops.cast(batch * height * width, x.dtype)
-            mean = ops.sum(x, axis=(0, 1, 2)) / n
+            n = ops.cast(parts() * batch * height * width, x.dtype)
+            mean = summed(ops.sum(x, axis=(0, 1, 2))) / n
             centred = x - mean
-            variance = ops.sum(ops.square(centred), axis=(0, 1, 2)) / n
+            variance = summed(ops.sum(ops.square(centred), axis=(0, 1, 2))) / n
             y = centred * (self.weight * ops.rsqrt(variance + self.epsilon)) + self.bias
             unbiased = variance * (n / (n - 1))
         if training:
@@ -365,7 +368,7 @@ class _SharedMask(keras.Layer):
         self.mask = self.add_weight(shape=shape, initializer="ones", trainable=False, name="mask")
 
     def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
-        return x * self.mask if training else x
+        return x * own_rows(self.mask) if training else x
 
 
 def _add_exact(

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from common.config import Recipe
+from keras_impl import replicas
 
 # (logits, targets, weights) -> the scalar to minimise; targets in the shape of the logits, weights (N,)
 Loss: TypeAlias = Callable[[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
@@ -27,7 +28,7 @@ def binary_cross_entropy(
 ) -> keras.KerasTensor:
     """Weighted mean over the samples; logits and targets (N, 1), or (N, H, W, 1) with the mean over the pixels."""
     log_likelihood = targets * ops.log_sigmoid(logits) + (1 - targets) * ops.log_sigmoid(-logits)
-    total = ops.sum(_spread(weights, logits) * log_likelihood)
+    total = _total(_spread(weights, logits) * log_likelihood)
     return -total / (math.prod(logits.shape[1:]) * _count(weights, divisor))
 
 
@@ -39,7 +40,7 @@ def cross_entropy(
 ) -> keras.KerasTensor:
     """Weighted mean over the samples; logits and targets (N, K), each target sums to 1."""
     log_likelihood = targets * ops.log_softmax(logits, -1)
-    return -ops.sum(_spread(weights, logits) * log_likelihood) / _count(weights, divisor)
+    return -_total(_spread(weights, logits) * log_likelihood) / _count(weights, divisor)
 
 
 def dice_cross_entropy(
@@ -51,8 +52,8 @@ def dice_cross_entropy(
 ) -> keras.KerasTensor:
     """Binary cross-entropy plus 1 - soft Dice pooled over the batch; logits and targets (N, H, W, 1)."""
     probabilities, spread = ops.sigmoid(logits), _spread(weights, logits)
-    overlap = ops.sum(spread * probabilities * targets)
-    areas = ops.sum(spread * (probabilities + targets))
+    overlap = _total(spread * probabilities * targets)
+    areas = _total(spread * (probabilities + targets))
     return pixel_loss(logits, targets, weights) + (1 - (2 * overlap + smooth) / (areas + smooth))
 
 
@@ -85,7 +86,13 @@ def _of_probabilities(
 
 
 def _count(weights: keras.KerasTensor, divisor: str) -> keras.KerasTensor:
-    return ops.cast(ops.shape(weights)[0], weights.dtype) if divisor == "samples" else ops.sum(weights)
+    samples = replicas.parts() * ops.shape(weights)[0]
+    return ops.cast(samples, weights.dtype) if divisor == "samples" else _total(weights)
+
+
+def _total(x: keras.KerasTensor) -> keras.KerasTensor:
+    """The sum over the whole batch, whichever devices its samples are on."""
+    return replicas.summed(ops.sum(x))
 
 
 def _spread(weights: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:

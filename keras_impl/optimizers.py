@@ -11,6 +11,7 @@ PyTorch's AdamW has this form in every lane; Keras's own adds epsilon before the
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -18,7 +19,11 @@ import numpy as np
 from keras import ops
 
 from common.config import Recipe
-from keras_impl.tensors import tensor_name, to_array
+from common.framework import Array, Weights
+from keras_impl import replicas
+from keras_impl.tensors import from_torch_layout, tensor_name, to_array, to_torch_layout
+
+MOMENTS = {"first": "_momentums", "second": "_velocities"}  # common's name -> Keras's
 
 
 def head_ids(model: keras.Model) -> set[int]:
@@ -57,6 +62,29 @@ def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate: floa
     optimizer.learning_rate = learning_rate
 
 
+def read_memory(optimizer: keras.optimizers.Optimizer) -> dict[str, Array]:
+    """A copy of what the steps so far left: `steps` (), and of each tensor its moments `first.NAME`, `second.NAME`."""
+    found = {
+        f"{moment}.{name}": to_torch_layout(variable, like)
+        for moment, name, variable, like in _memory(optimizer)
+    }
+    return {"steps": np.array(ops.convert_to_numpy(optimizer.iterations), dtype=np.int64), **found}
+
+
+def write_memory(optimizer: keras.optimizers.Optimizer, memory: Weights) -> None:
+    """Inverse of `read_memory`; what has another name is passed over."""
+    optimizer.iterations.assign(int(memory["steps"]))
+    for moment, name, variable, like in _memory(optimizer):
+        variable.assign(from_torch_layout(memory[f"{moment}.{name}"], like))
+
+
+def _memory(optimizer: keras.optimizers.Optimizer) -> Iterator[tuple[str, str, Any, Any]]:
+    """(moment, name of the tensor, Keras's variable of the moment, the tensor itself) of all that is stepped."""
+    for index, (name, like) in enumerate(zip(optimizer.tensor_names, optimizer.learning, strict=True)):
+        for moment, own in MOMENTS.items():
+            yield moment, name, getattr(optimizer, own)[index], like
+
+
 class _AdamW(keras.optimizers.Adam):
     """Adam as Keras has it (the native lane), or with epsilon in its place; what comes before the step is ours.
 
@@ -76,6 +104,7 @@ class _AdamW(keras.optimizers.Adam):
         if self.built:
             return
         super().build(variables)
+        self.learning = variables
         self.tensor_names = [tensor_name(variable) for variable in variables]
         if self.traced:
             shape, dtype = (len(variables),), keras.config.floatx()
@@ -83,6 +112,7 @@ class _AdamW(keras.optimizers.Adam):
 
     def apply(self, gradients: Any, variables: Any = None) -> None:
         recipe = self.recipe
+        gradients = replicas.summed(list(gradients))
         squares: list[Any] = []
         if self.traced or recipe.gradient_clip_norm:
             squares = [ops.sum(ops.square(gradient)) for gradient in gradients]
@@ -115,6 +145,10 @@ class _AdamW(keras.optimizers.Adam):
         self.assign_add(first, (gradient - first) * _constant(1 - recipe.adam_beta1, variable))
         self.assign_add(second, (ops.square(gradient) - second) * _constant(1 - recipe.adam_beta2, variable))
         self.assign_sub(variable, rate * self.rate_factor * first / (ops.sqrt(second) + self.scaled_epsilon))
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """What Keras does on TensorFlow after the gradients were clipped: here they are summed already."""
+        return grads_and_vars
 
     def get_config(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "rate_fractions": self.rate_fractions, "decays": self.decays}

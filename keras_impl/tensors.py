@@ -8,7 +8,7 @@ from keras import ops
 
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
-from keras_impl import devices
+from keras_impl import devices, replicas
 
 # Keras's variable -> PyTorch's tensor. What `layers` makes itself, and every bias, has PyTorch's name already.
 TENSOR_NAMES = {
@@ -40,7 +40,8 @@ def configure(settings: Settings) -> str:
     Threads and the visibility of GPUs were fixed by the process's environment and processor affinity, because Keras
     has no verb for them. Raises StudyError if a CUDA device is asked for and there is none.
     """
-    device = devices.choose(settings.device)
+    replicas.join(settings.devices)
+    device = devices.choose(settings.device, settings.deterministic)
     in_bfloat16 = settings.precision == "bfloat16"
     # With bfloat16, too, all that is kept is in float32, and the last layer, so the logits (`layers.logits`)
     keras.config.set_floatx("float32" if in_bfloat16 else settings.precision)
@@ -64,9 +65,11 @@ def environment() -> dict[str, str]:
 
 
 def compiles_with_xla() -> bool:
-    """Always with JAX; never with TensorFlow on a CPU, where XLA makes a step slower; not with the torch backend."""
+    """Always with JAX; with TensorFlow on one GPU: on a CPU XLA makes a step slower; not with the torch backend."""
     backend = keras.backend.backend()
-    return backend == "jax" or (backend == "tensorflow" and devices.current() != "cpu")
+    return backend == "jax" or (
+        backend == "tensorflow" and devices.current() != "cpu" and replicas.parts() == 1
+    )
 
 
 def to_device(model: keras.Model) -> keras.Model:
@@ -96,14 +99,39 @@ def write_weights(model: keras.Model, weights: Weights) -> None:
     variables = _named_variables(model)
     check_weights(weights, {key: _torch_shape(variable) for key, variable in variables.items()})
     for key, variable in variables.items():
-        to_keras = np.argsort(_axes_to_torch(variable))
-        variable.assign(np.ascontiguousarray(np.asarray(weights[key]).transpose(to_keras)))
+        variable.assign(from_torch_layout(weights[key], variable))
 
 
-def to_torch_layout(variable: keras.Variable) -> Array:
-    """A copy of a variable's value with PyTorch's axes."""
+def to_torch_layout(variable: keras.Variable, like: keras.Variable | None = None) -> Array:
+    """A copy of a variable's value with PyTorch's axes, which are those of `like` where it is given."""
     array = np.array(ops.convert_to_numpy(variable))
-    return np.ascontiguousarray(array.transpose(_axes_to_torch(variable)))
+    return np.ascontiguousarray(array.transpose(_axes_to_torch(variable if like is None else like)))
+
+
+def from_torch_layout(array: Array, like: keras.Variable) -> Array:
+    """A copy of a value that has PyTorch's axes, with those of Keras's variable."""
+    # Also where no axis moves: JAX may take the memory of what it is handed for its own
+    return np.array(np.asarray(array).transpose(np.argsort(_axes_to_torch(like))), order="C")
+
+
+def read_draws(model: keras.Model) -> dict[str, Array]:
+    """Where the framework's own draws stand, `draws.NAME`: here of each layer that draws, a seed and a counter."""
+    return {name: np.array(ops.convert_to_numpy(one.state)) for name, one in _generators(model).items()}
+
+
+def write_draws(model: keras.Model, draws: Weights) -> None:
+    """Inverse of `read_draws`; what has another name is passed over."""
+    for name, one in _generators(model).items():
+        one.state.assign(np.array(draws[name]))
+
+
+def _generators(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:
+    layers = {layer.name: layer for layer in model._flatten_layers()}
+    return {
+        f"draws.{name}": layer.seed_generator
+        for name, layer in layers.items()
+        if isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator)
+    }
 
 
 def _torch_shape(variable: keras.Variable) -> tuple[int, ...]:

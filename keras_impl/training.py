@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,12 +13,21 @@ from keras import ops
 from numpy.typing import NDArray
 
 from common.config import Recipe
-from common.framework import Array, Batch
-from keras_impl import optimizers
+from common.framework import Array, Batch, Weights
+from common.weights import check_weights
+from keras_impl import optimizers, replicas
 from keras_impl.layers import set_masks
 from keras_impl.losses import Loss, loss_of
-from keras_impl.optimizers import create_optimizer, head_ids, set_learning_rate
-from keras_impl.tensors import compiles_with_xla, read_weights, to_array, to_tensor, write_weights
+from keras_impl.optimizers import create_optimizer, head_ids, read_memory, set_learning_rate, write_memory
+from keras_impl.tensors import (
+    compiles_with_xla,
+    read_draws,
+    read_weights,
+    to_array,
+    to_tensor,
+    write_draws,
+    write_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,29 @@ def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDA
         set_masks(trainer.model, batch.key)
         # As quick as `fit` or a traced function of our own (measured on TensorFlow), in the given order; and its logged
         # loss is the step's, that of `fit` a running mean
-        logged = trainer.model.train_on_batch(to_tensor(batch.images), to_tensor(_pack(batch)))
+        images, packed = (replicas.share(to_tensor(one)) for one in (batch.images, _pack(batch)))
+        train = (
+            trainer.model.train_on_batch if replicas.parts() == 1 else partial(_train_on_parts, trainer.model)
+        )
+        logged = train(images, packed)
         losses.append(logged if keras.config.floatx() == "float32" else _exact_loss(trainer.model))
     return np.array(losses, dtype=np.float64)
+
+
+def read_trainer_state(trainer: Trainer) -> dict[str, Array]:
+    """A copy of all that training goes on from beside the model's weights.
+
+    `steps`, int64 (): done by the optimizer; `first.NAME`, `second.NAME`: its moments of each tensor that learns,
+    under PyTorch's names and in its layout; `draws.NAME`: where the framework's own draws (dropout) stand.
+    """
+    return read_memory(trainer.optimizer) | read_draws(trainer.model)
+
+
+def write_trainer_state(trainer: Trainer, state: Weights) -> None:
+    """Inverse of `read_trainer_state`. Raises StudyError unless names and shapes are exactly the trainer's."""
+    check_weights(state, {name: array.shape for name, array in read_trainer_state(trainer).items()})
+    write_memory(trainer.optimizer, state)
+    write_draws(trainer.model, state)
 
 
 def gradient_norms(trainer: Trainer) -> dict[str, float]:
@@ -108,7 +138,8 @@ def layer_outputs(model: keras.Model, batch: Batch, training: bool) -> dict[str,
 def predict_logits(model: keras.Model, batches: Iterable[Batch]) -> Iterator[NDArray[np.float64]]:
     """Evaluation-mode logits, batch by batch in order, padded rows included: (N, outputs) or (N, H, W, 1)."""
     for batch in batches:
-        yield to_array(model.predict_on_batch(to_tensor(batch.images)))
+        # Of replicas that are told nothing each predicts the whole batch
+        yield to_array(model.predict_on_batch(to_tensor(batch.images)))[: len(batch.images)]
 
 
 def _stateless_step(
@@ -131,7 +162,19 @@ def _stateless_step(
         trainable, memory = optimizer.stateless_apply(memory, gradients, trainable)
         return value, (trainable, rest, memory)
 
-    return jax.jit(step, donate_argnums=0)
+    where = None  # XLA decides
+    if (
+        replicas.describe_replicas()
+    ):  # as they are, whole on every device, where XLA may leave a variable divided
+        where = [[variable.value.sharding for variable in group] for group in _state_of(model, optimizer)]
+    return jax.jit(step, donate_argnums=0, out_shardings=(None, where))
+
+
+def _state_of(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> tuple[list[keras.Variable], list[keras.Variable], list[keras.Variable]]:
+    """All that a step changes."""
+    return model.trainable_variables, model.non_trainable_variables, optimizer.variables
 
 
 def _train_statelessly(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
@@ -140,7 +183,7 @@ def _train_statelessly(trainer: Trainer, batches: Iterable[tuple[Batch, float]])
     Here they stay outside for the epoch, and a step may write over the values of the one before.
     """
     model, optimizer = trainer.model, trainer.optimizer
-    groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+    groups = _state_of(model, optimizer)
     state = [[variable.value for variable in group] for group in groups]
     given = [  # what `set_learning_rate` and `set_masks` write
         (group, place)
@@ -155,7 +198,7 @@ def _train_statelessly(trainer: Trainer, batches: Iterable[tuple[Batch, float]])
             set_masks(model, batch.key)
             for group, place in given:  # a copy, for the step takes what it gets
                 state[group][place] = groups[group][place].value + 0
-            images, packed = to_tensor(batch.images), to_tensor(_pack(batch))
+            images, packed = (replicas.share(to_tensor(one)) for one in (batch.images, _pack(batch)))
             loss, state = trainer.stateless_step(state, images, packed)  # type: ignore[misc]
             # As `train_on_batch` does; else no clock can tell a step's end
             losses.append(loss.block_until_ready())
@@ -208,6 +251,14 @@ def _fit(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np
     return np.diff(np.array(means, dtype=np.float64) * steps, prepend=0.0)
 
 
+def _train_on_parts(model: keras.Model, images: Any, packed: Any) -> float:
+    """`train_on_batch` for a batch of which each replica has a part, which Keras's own does not take."""
+    model.make_train_function()
+    model.reset_metrics()
+    model.train_function(iter([(images, packed, None)]))
+    return _exact_loss(model)
+
+
 def _exact_loss(model: keras.Model) -> float:
     """The loss of the last step. Keras divides its sum by its count in float32 on the torch backend."""
     logged = model.metrics[0]
@@ -227,6 +278,8 @@ def _loss_of_packed(loss: Loss) -> Callable[[keras.KerasTensor, keras.KerasTenso
         weights = packed[..., -1]
         while len(weights.shape) > 1:
             weights = weights[:, 0]  # the same beside every pixel
-        return loss(logits, packed[..., :-1], weights)  # of one value Keras takes no mean
+        value = loss(logits, packed[..., :-1], weights)  # of one value Keras takes no mean
+        # Of replicas Keras adds up the gradients, and each has the loss of the whole batch
+        return value if replicas.parts() == 1 else value / replicas.parts()
 
     return value

@@ -21,6 +21,7 @@ WALL_EXEMPTIONS: dict[tuple[str, str], str] = {
     ("keras_impl/devices.py", "jax"): "as tensorflow",
     ("keras_impl/devices.py", "torch"): "as tensorflow",
     ("keras_impl/layers.py", "tensorflow"): "its batch norm in one kernel, which Keras does not call",
+    ("keras_impl/replicas.py", "tensorflow"): "keras.distribution does nothing there; its own strategy does",
     ("keras_impl/optimizers.py", "tensorflow"): "its Adam in one kernel, which Keras does not call",
     (
         "keras_impl/training.py",
@@ -40,8 +41,10 @@ MIRROR_EXEMPTIONS = {
         "tensors.py",
         "to_torch_layout",
     ): "the weights' common layout is PyTorch's own, so only Keras turns axes",
+    ("tensors.py", "from_torch_layout"): "and turns them back",
     ("tensors.py", "tensor_name"): "and so are their names",
     ("tensors.py", "autocast"): "PyTorch is told the precision of a call, Keras that of a layer",
+    ("replicas.py", "Dropout.call"): "as in cnn.py",
     ("devices.py", "current: annotations"): "Keras has no type for a device",
     ("training.py", "Trainer"): "on JAX it keeps a compiled step",
     ("training.py", "Trainer.stateless_step"): "as Trainer",

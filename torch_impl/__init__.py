@@ -11,13 +11,23 @@ if sys.argv[0] == "-m":
 from torch_impl.defaults import probe_defaults
 from torch_impl.devices import peak_device_mib, synchronise
 from torch_impl.models import build
+from torch_impl.replicas import describe_replicas
 from torch_impl.tensors import configure, environment, name, read_weights, write_weights
-from torch_impl.training import create_trainer, gradient_norms, layer_outputs, predict_logits, train_epoch
+from torch_impl.training import (
+    create_trainer,
+    gradient_norms,
+    layer_outputs,
+    predict_logits,
+    read_trainer_state,
+    train_epoch,
+    write_trainer_state,
+)
 
 __all__ = [
     "build",
     "configure",
     "create_trainer",
+    "describe_replicas",
     "environment",
     "gradient_norms",
     "layer_outputs",
@@ -25,8 +35,10 @@ __all__ = [
     "peak_device_mib",
     "predict_logits",
     "probe_defaults",
+    "read_trainer_state",
     "read_weights",
     "synchronise",
     "train_epoch",
+    "write_trainer_state",
     "write_weights",
 ]

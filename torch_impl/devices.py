@@ -12,12 +12,14 @@ STOCK_TF32 = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_
 _device = torch.device("cpu")  # set by `choose`, once a process
 
 
-def choose(wanted: str) -> str:
+def choose(wanted: str, deterministic: bool = False) -> str:
     """Settle the device and its settings for this process; returns it, "cpu" or "cuda".
 
     TF32 is off, so that float32 means float32. On CUDA cuDNN times its kernels and keeps the fastest for each shape:
     shapes never change in a run, and TensorFlow and XLA choose theirs in the same way. Which kernel wins may differ
-    from run to run, so runs on a GPU repeat to rounding, not to the bit. Raises StudyError if "cuda" cannot be had.
+    from run to run, so runs on a GPU repeat to rounding, not to the bit, unless they are `deterministic`: then kernels
+    are chosen without a clock, and an operation that cannot be repeated raises. Raises StudyError if "cuda" cannot be
+    had.
     """
     global _device  # noqa: PLW0603 - one process runs one framework on one device
     available = wanted != "cpu" and torch.cuda.is_available()
@@ -30,8 +32,11 @@ def choose(wanted: str) -> str:
     # The older of two interfaces: it sets both, and `torch.compile` still reads by it, which fails after the newer one
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.deterministic = False
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    # Else every new tensor is filled with NaN first, to show who reads what nobody wrote
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _device = torch.device("cuda" if available else "cpu")
     return _device.type
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from common.random_numbers import keep_mask
+from torch_impl.replicas import Dropout, own_rows, parts, summed
 from torch_impl.tensors import to_tensor
 
 
@@ -75,10 +76,11 @@ def batch_norm(
     """Batch normalisation (Ioffe & Szegedy 2015) of each channel over batch and pixels.
 
     Training divides by the biased variance of the batch, and moves the statistics by 1 - `decay` towards the batch's
-    mean and unbiased variance, n / (n - 1) as large; `variance` "biased" is Keras's own rule.
+    mean and unbiased variance, n / (n - 1) as large; `variance` "biased" is Keras's own rule. The batch is the whole
+    one, where several devices share it.
     """
     del name
-    kind = _BiasedBatchNorm if variance == "biased" else nn.BatchNorm2d
+    kind = _BiasedBatchNorm if variance == "biased" else _BatchNorm
     return kind(features, eps=epsilon, momentum=1 - decay)
 
 
@@ -102,7 +104,7 @@ def dropout(rate: float, features: int, samples: int = 0, *, name: str) -> nn.Mo
 
     With `samples` the masks of batches of that size are handed over by `set_masks`; 0: PyTorch draws them.
     """
-    return _SharedMask(rate, (samples, features), name) if samples and rate else nn.Dropout(rate)
+    return _SharedMask(rate, (samples, features), name) if samples and rate else Dropout(rate)
 
 
 def stochastic_depth(rate: float, samples: int = 0, *, name: str) -> nn.Module:
@@ -117,7 +119,7 @@ def set_masks(model: nn.Module, key: tuple[str | int, ...]) -> None:
     """Hand the masks of a step to every layer that does not draw its own; `key` is that of the batch."""
     for layer in model.modules():
         if isinstance(layer, _SharedMask):
-            layer.mask = to_tensor(keep_mask(layer.shape, layer.rate, *key, layer.name))
+            layer.mask = own_rows(to_tensor(keep_mask(layer.shape, layer.rate, *key, layer.name)))
 
 
 def logits(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -202,6 +204,24 @@ class _SameConvolution(nn.Conv2d):
         return super().forward(_pad_same(x, self.kernel_size[0], self.stride[0], 0.0))
 
 
+class _BatchNorm(nn.BatchNorm2d):
+    """PyTorch's own, but over the whole batch where several devices share it. Its SyncBatchNorm needs GPUs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, variance = self.running_mean, self.running_var
+        if not self.training or parts() == 1 or mean is None or variance is None or self.momentum is None:
+            return super().forward(x)
+        wide, n = x.to(self.weight.dtype), parts() * (x.numel() // x.shape[1])
+        batch_mean = summed(wide.sum((0, 2, 3))) / n
+        centred = wide - batch_mean[:, None, None]
+        batch_variance = summed(centred.square().sum((0, 2, 3))) / n
+        with torch.no_grad():
+            mean.lerp_(batch_mean, self.momentum)
+            variance.lerp_(batch_variance * (n / (n - 1)), self.momentum)
+        factor = self.weight * torch.rsqrt(batch_variance + self.eps)
+        return (centred * factor[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
 class _BiasedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         variance, share = self.running_var, self.momentum
@@ -233,7 +253,8 @@ class _StochasticDepth(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return x
-        draws = torch.rand((len(x), 1, 1, 1), device=x.device)  # not in bfloat16, which rounds the rate
+        # Of the whole batch, on every device that shares it; not in bfloat16, which rounds the rate
+        draws = own_rows(torch.rand((parts() * len(x), 1, 1, 1), device=x.device))
         kept = draws >= self.rate
         return x * kept / (1 - self.rate)
 

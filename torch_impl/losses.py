@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from common.config import Recipe
 from common.errors import StudyError
+from torch_impl import replicas
 
 # (logits, targets, weights) -> the scalar to minimise; targets in the shape of the logits, weights (N,)
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -25,7 +26,7 @@ def binary_cross_entropy(
 ) -> torch.Tensor:
     """Weighted mean over the samples; logits and targets (N, 1), or (N, H, W, 1) with the mean over the pixels."""
     log_likelihood = targets * functional.logsigmoid(logits) + (1 - targets) * functional.logsigmoid(-logits)
-    total = torch.sum(_spread(weights, logits) * log_likelihood)
+    total = _total(_spread(weights, logits) * log_likelihood)
     return -total / (math.prod(logits.shape[1:]) * _count(weights, divisor))
 
 
@@ -34,7 +35,7 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Weighted mean over the samples; logits and targets (N, K), each target sums to 1."""
     log_likelihood = targets * functional.log_softmax(logits, -1)
-    return -torch.sum(_spread(weights, logits) * log_likelihood) / _count(weights, divisor)
+    return -_total(_spread(weights, logits) * log_likelihood) / _count(weights, divisor)
 
 
 def dice_cross_entropy(
@@ -46,8 +47,8 @@ def dice_cross_entropy(
 ) -> torch.Tensor:
     """Binary cross-entropy plus 1 - soft Dice pooled over the batch; logits and targets (N, H, W, 1)."""
     probabilities, spread = torch.sigmoid(logits), _spread(weights, logits)
-    overlap = torch.sum(spread * probabilities * targets)
-    areas = torch.sum(spread * (probabilities + targets))
+    overlap = _total(spread * probabilities * targets)
+    areas = _total(spread * (probabilities + targets))
     return pixel_loss(logits, targets, weights) + (1 - (2 * overlap + smooth) / (areas + smooth))
 
 
@@ -65,7 +66,12 @@ def loss_of(recipe: Recipe) -> Loss:
 
 
 def _count(weights: torch.Tensor, divisor: str) -> torch.Tensor | int:
-    return len(weights) if divisor == "samples" else torch.sum(weights)
+    return len(weights) * replicas.parts() if divisor == "samples" else _total(weights)
+
+
+def _total(x: torch.Tensor) -> torch.Tensor:
+    """The sum over the whole batch, whichever devices its samples are on."""
+    return replicas.summed(torch.sum(x))
 
 
 def _spread(weights: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

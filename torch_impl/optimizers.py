@@ -12,11 +12,15 @@ PyTorch's AdamW has this form in every lane; Keras's own adds epsilon before the
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from common.config import Recipe
 from common.errors import StudyError
+from common.framework import Array, Weights
+
+MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}  # common's name -> PyTorch's
 
 
 def head_ids(model: nn.Module) -> set[int]:
@@ -51,7 +55,7 @@ def create_optimizer(model: nn.Module, recipe: Recipe, traced: bool = False) -> 
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     norms: dict[str, torch.Tensor] = {}
-    optimizer.norms = norms  # type: ignore[attr-defined]
+    optimizer.norms, optimizer.tensor_names = norms, names  # type: ignore[attr-defined]
 
     def prepare(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         del args, kwargs
@@ -78,6 +82,35 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Rate of the steps that follow."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate_fraction"]
+
+
+def read_memory(optimizer: torch.optim.Optimizer) -> dict[str, Array]:
+    """A copy of what the steps so far left: `steps` (), and of each tensor its moments `first.NAME`, `second.NAME`."""
+    steps, found = np.zeros((), dtype=np.int64), {}
+    for name, parameter in _learning(optimizer):
+        state = optimizer.state.get(parameter, {})
+        for moment, own in MOMENTS.items():
+            tensor = state.get(own, torch.zeros_like(parameter)).detach()
+            found[f"{moment}.{name}"] = tensor.cpu().contiguous().numpy().copy()
+        steps[...] = int(state.get("step", 0))
+    return {"steps": steps, **found}
+
+
+def write_memory(optimizer: torch.optim.Optimizer, memory: Weights) -> None:
+    """Inverse of `read_memory`; what has another name is passed over."""
+    for name, parameter in _learning(optimizer):
+        state = optimizer.state[parameter]
+        # As the optimizer makes them at its first step, in the parameter's layout: elsewhere vectors would end
+        state["step"] = torch.tensor(float(memory["steps"]), dtype=torch.float32, device=parameter.device)
+        for moment, own in MOMENTS.items():
+            state[own] = torch.zeros_like(parameter, memory_format=torch.preserve_format).detach()
+            state[own].copy_(torch.from_numpy(np.ascontiguousarray(memory[f"{moment}.{name}"])))
+
+
+def _learning(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """Name and tensor of all that the optimizer steps."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    return [(optimizer.tensor_names[id(one)], one) for one in parameters]  # type: ignore[attr-defined]
 
 
 def _clip(gradients: list[torch.Tensor], squares: list[torch.Tensor], recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from common.framework import Array, Settings, Weights
 from common.weights import check_weights
-from torch_impl import devices
+from torch_impl import devices, replicas
 
 _in_bfloat16 = False  # set by `configure`, once a process
 
@@ -25,7 +25,8 @@ def configure(settings: Settings) -> str:
     Raises StudyError if a CUDA device is asked for and there is none.
     """
     global _in_bfloat16  # noqa: PLW0603 - one process runs one framework in one precision
-    device = devices.choose(settings.device)
+    device = devices.choose(settings.device, settings.deterministic)
+    replicas.join(settings.devices)
     torch.set_num_threads(settings.threads)
     _in_bfloat16 = settings.precision == "bfloat16"
     # With bfloat16, too, all that is kept is in float32; see `autocast`
@@ -92,6 +93,23 @@ def write_weights(model: nn.Module, weights: Weights) -> None:
     with torch.no_grad():
         for key, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(np.ascontiguousarray(weights[key])))
+
+
+def read_draws(model: nn.Module) -> dict[str, Array]:
+    """Where the framework's own draws stand, `draws.NAME`: here of each device, whatever the model."""
+    del model
+    found = {"draws.cpu": torch.get_rng_state().numpy().copy()}
+    if devices.current().type == "cuda":
+        found["draws.cuda"] = torch.cuda.get_rng_state(devices.current()).numpy().copy()
+    return found
+
+
+def write_draws(model: nn.Module, draws: Weights) -> None:
+    """Inverse of `read_draws`; what has another name is passed over."""
+    del model
+    torch.set_rng_state(torch.from_numpy(np.array(draws["draws.cpu"])))
+    if devices.current().type == "cuda":
+        torch.cuda.set_rng_state(torch.from_numpy(np.array(draws["draws.cuda"])), devices.current())
 
 
 def _named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

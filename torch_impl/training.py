@@ -10,12 +10,21 @@ from torch import nn
 
 from common.config import Recipe
 from common.errors import StudyError
-from common.framework import Array, Batch
-from torch_impl import optimizers
+from common.framework import Array, Batch, Weights
+from common.weights import check_weights
+from torch_impl import optimizers, replicas
 from torch_impl.layers import set_masks
 from torch_impl.losses import Loss, loss_of
-from torch_impl.optimizers import create_optimizer, head_ids, set_learning_rate
-from torch_impl.tensors import autocast, read_weights, to_array, to_tensor, write_weights
+from torch_impl.optimizers import create_optimizer, head_ids, read_memory, set_learning_rate, write_memory
+from torch_impl.tensors import (
+    autocast,
+    read_draws,
+    read_weights,
+    to_array,
+    to_tensor,
+    write_draws,
+    write_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -46,19 +55,37 @@ def create_trainer(model: nn.Module, recipe: Recipe, trainable: str = "all", tra
 def train_epoch(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
     """One optimizer step per (batch, learning rate), in order; returns the loss of each step, (steps,)."""
     trainer.model.train()
+    model = replicas.spread(trainer.model)
     losses = []
     for batch, learning_rate in batches:
         set_learning_rate(trainer.optimizer, learning_rate)
         set_masks(trainer.model, batch.key)
         with autocast():
-            logits = trainer.model(to_tensor(batch.images))
-        loss = trainer.loss(logits, to_tensor(batch.targets), to_tensor(batch.weights))
+            logits = model(to_tensor(replicas.share(batch.images)))
+        targets, weights = (to_tensor(replicas.share(one)) for one in (batch.targets, batch.weights))
+        loss = trainer.loss(logits, targets, weights)
         trainer.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         trainer.optimizer.step()
         losses.append(loss.detach())  # read after the epoch: reading here would stop the device at every step
     trainer.optimizer.zero_grad(set_to_none=True)  # their memory serves what comes between two epochs
     return to_array(torch.stack(losses))
+
+
+def read_trainer_state(trainer: Trainer) -> dict[str, Array]:
+    """A copy of all that training goes on from beside the model's weights.
+
+    `steps`, int64 (): done by the optimizer; `first.NAME`, `second.NAME`: its moments of each tensor that learns,
+    under PyTorch's names and in its layout; `draws.NAME`: where the framework's own draws (dropout) stand.
+    """
+    return read_memory(trainer.optimizer) | read_draws(trainer.model)
+
+
+def write_trainer_state(trainer: Trainer, state: Weights) -> None:
+    """Inverse of `read_trainer_state`. Raises StudyError unless names and shapes are exactly the trainer's."""
+    check_weights(state, {name: array.shape for name, array in read_trainer_state(trainer).items()})
+    write_memory(trainer.optimizer, state)
+    write_draws(trainer.model, state)
 
 
 def gradient_norms(trainer: Trainer) -> dict[str, float]:

@@ -41,7 +41,7 @@ from common.data.folders import number
 from common.data.likeness import compare_looks
 from common.data.looks import Looks, take_looks
 from common.data.samples import NO_LESION, OVERLAY, samples_digest
-from common.data.similarity import OnProgress
+from common.data.similarity import Fingerprints, OnProgress
 from common.data.splits import patients_on_two_sides, split_digest
 from common.errors import StudyError
 from common.results import read_json
@@ -136,9 +136,9 @@ def _rows_of(looks: Looks, frame: pd.DataFrame) -> Looks:
     """The looks of the frame's rows, in its order."""
     row_of = {name: row for row, name in enumerate(looks.table["id"])}
     rows = [row_of[name] for name in frame["id"]]
-    if rows == list(range(len(looks.table))):  # fingerprints are large: 32 kB a picture
+    if rows == list(range(len(looks.table))):  # fingerprints are large: 16 kB a picture
         return looks
-    prints = dataclasses.replace(looks.prints, frame=looks.prints.frame[rows], head=looks.prints.head[rows])
+    prints = looks.prints and Fingerprints(looks.prints.frame[rows], looks.prints.head[rows])
     return dataclasses.replace(looks, table=looks.table.iloc[rows].reset_index(drop=True), prints=prints)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from common import config
-from common.data.cache import DoubtfulMask, Unreadable
 from common.data.findings import Finding, Row, counted
 from common.data.looks import DRAWN, Looks
 from common.data.samples import NO_LESION
+from common.data.shards import DoubtfulMask, Unreadable
 
 MEASURES = {
     "mean": "mean grey value",

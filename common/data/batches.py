@@ -276,6 +276,10 @@ class Witness:
     """Remembers, as digests, what was handed to a framework: the first batches whole, the order of all."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
         self._whole, self._order = hashlib.sha256(), hashlib.sha256()
         self._hashed = 0
 
@@ -288,6 +292,10 @@ class Witness:
                     self._whole.update(piece)
             self._order.update(batch.rows.tobytes())
             yield batch
+
+    def recall(self, order: NDArray[np.int64]) -> None:
+        """Rows of steps, (steps, batch_size), that were handed over before this process, beyond the first batches."""
+        self._order.update(order.tobytes())
 
     def record(self) -> dict[str, int | str]:
         """`batches` of run.json."""

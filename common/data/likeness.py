@@ -35,6 +35,8 @@ def compare_looks(looks: Looks) -> Likeness:
     similarity: list[float] = []
     nearest = np.full(count, -1, dtype=np.int64)
     prints = looks.prints
+    if prints is None:  # drawn slices, of which none is another's copy
+        return Likeness(equal, np.zeros((0, 2), np.int64), np.zeros(0), nearest)
     if len(first) < count:
         prints = Fingerprints(prints.frame[first], prints.head[first])
     for start, frame, head in similarities(prints):

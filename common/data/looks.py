@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +32,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common import config
-from common.data.cache import Cache, DoubtfulMask, Unreadable, describe_fault
+from common.data.cache import Cache
 from common.data.decoding import map_in_order, read_slice
 from common.data.images import ColouredError, ImageError, resize_image, seems_dicom
 from common.data.masks import Doubt, read_judged_mask
 from common.data.samples import NO_LESION
+from common.data.shards import DoubtfulMask, Unreadable, describe_fault
 from common.data.similarity import (
     BACKGROUND_GREY,
-    FINGERPRINT_PX,
     VIEW_PX,
     Fingerprints,
     OnProgress,
@@ -56,7 +57,9 @@ class Looks:
     """All pictures of a sample table; the parts named as in `common.data.cache.Cache` mean the same."""
 
     table: pd.DataFrame  # the readable pictures, in the order of the sample table
-    prints: Fingerprints  # row by row of the table; 0 where drawn slices were taken from a cache
+    prints: (
+        Fingerprints | None
+    )  # row by row of the table; None where all are drawn slices, taken from a cache
     unreadable: tuple[Unreadable, ...] = ()  # the painted ones among them
     painted: tuple[Unreadable, ...] = ()
     with_masks: bool = False
@@ -88,43 +91,43 @@ def take_looks(
     Drawn slices are taken from the cache `drawn` where one is given: drawing takes longer than all else. They are not
     compared then; each has a recipe of its own.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     unreadable: list[Unreadable] = []
     painted: list[Unreadable] = []
     empty: list[str] = []
     unreadable_masks: list[Unreadable] = []
     doubtful: list[DoubtfulMask] = []
-    prints = Fingerprints(
-        np.zeros((len(samples), FINGERPRINT_PX**2), np.float32),
-        np.zeros((len(samples), FINGERPRINT_PX**2), np.float32),
-    )
+    alone = drawn is not None and bool(samples["path"].str.startswith("phantom:").all())
+    prints = None if alone else Fingerprints.blank(len(samples))
     columns = ("id", "path", "mask", "sha256")
-    asked = [
-        dict(zip(columns, row, strict=True)) for row in zip(*(samples[name] for name in columns), strict=True)
-    ]
+
+    def asked() -> Iterator[dict[str, str]]:
+        for row in zip(*(samples[name] for name in columns), strict=True):
+            yield dict(zip(columns, row, strict=True))
+
     with ThreadPoolExecutor(THREADS) as pool:
-        seen = map_in_order(pool, lambda sample: _look(sample, drawn, masks), asked)
-        for done, (sample, one) in enumerate(zip(asked, seen, strict=True), start=1):
+        seen = map_in_order(pool, lambda sample: _look(sample, drawn, masks), asked())
+        for done, (sample, one) in enumerate(zip(asked(), seen, strict=True), start=1):
             key, path, mask = sample["id"], sample["path"], sample["mask"]
             if isinstance(one, ImageError):
                 unreadable.append(describe_fault(key, path, mask, one))
                 if isinstance(one, ColouredError):
                     painted.append(unreadable[-1])
             else:
-                if one.frame is not None and one.head is not None:
+                if prints and one.frame is not None and one.head is not None:
                     prints.frame[len(rows)], prints.head[len(rows)] = one.frame, one.head
-                rows.append(one.row)
+                rows.append(tuple(one.row[name] for name in _COLUMNS))
                 if one.mask_fault:
                     unreadable_masks.append(describe_fault(key, path, mask, one.mask_fault))
                 if one.lesion is False:
                     empty.append(key)
                 if one.doubt:
                     doubtful.append(DoubtfulMask(key, **vars(one.doubt)))
-            on_progress(done, len(asked))
+            on_progress(done, len(samples))
     count = len(rows)
     return Looks(
         pd.DataFrame(rows, columns=list(_COLUMNS)),
-        Fingerprints(prints.frame[:count], prints.head[:count]),
+        prints and Fingerprints(prints.frame[:count], prints.head[:count]),
         tuple(unreadable),
         tuple(painted),
         masks,

@@ -78,8 +78,10 @@ def samples_digest(samples: pd.DataFrame) -> str:
     """One sha256 for the data set, masks and given parts included; independent of paths and row order."""
     columns = ["id", "label", "patient", "sha256", "mask_sha256", "pixel_mm", "split"]
     ordered = samples.sort_values("id", kind="stable")[columns]
-    lines = ("\x1f".join(row) for row in ordered.itertuples(index=False, name=None))
-    return hashlib.sha256("\x1e".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256()  # of one line after the other: not all of them in memory at once
+    for number, row in enumerate(ordered.itertuples(index=False, name=None)):
+        digest.update(("\x1e" * (number > 0) + "\x1f".join(row)).encode())
+    return digest.hexdigest()
 
 
 def takes_part(samples: pd.DataFrame, task: Task) -> NDArray[np.bool_]:

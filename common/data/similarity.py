@@ -37,7 +37,11 @@ TABLE_PX = 5  # of 256; the table's arc is thinner, the head is not
 # Fingerprints are whole numbers of this length: no sum of their products passes 2**24, so float32 products are exact,
 # whatever the order of summation, the number of threads or the machine.
 LENGTH = 4000
-BLOCK = 512  # pictures compared with all others at a time; bounds memory
+BLOCK = (
+    512  # pictures compared with all others at a time, or fewer, so that no more than so many bytes are held
+)
+BLOCK_BYTES = 64 * 2**20
+TILE = 1024  # of the others at a time
 NEIGHBOURS = 2
 
 
@@ -48,8 +52,13 @@ class Fingerprints:
     That of the whole frame tells heads apart best; that of the head, cut out, is alike in a cropped or shifted copy.
     """
 
-    frame: NDArray[np.float32]  # (n, 4096)
-    head: NDArray[np.float32]  # (n, 4096)
+    frame: NDArray[np.int16]  # (n, 4096)
+    head: NDArray[np.int16]  # (n, 4096)
+
+    @classmethod
+    def blank(cls, count: int) -> Fingerprints:
+        """Of so many pictures, nothing known yet. 16 kB a picture, once it is known."""
+        return cls(*(np.zeros((count, FINGERPRINT_PX**2), np.int16) for _ in range(2)))
 
 
 def group_similar(
@@ -103,10 +112,7 @@ def take_fingerprints(
     paths: Sequence[str], on_progress: OnProgress = lambda done, total: None
 ) -> Fingerprints:
     """The fingerprints of picture files, decoded by a few threads."""
-    prints = Fingerprints(
-        np.zeros((len(paths), FINGERPRINT_PX**2), np.float32),
-        np.zeros((len(paths), FINGERPRINT_PX**2), np.float32),
-    )
+    prints = Fingerprints.blank(len(paths))
     with ThreadPoolExecutor(THREADS) as pool:
         for k, picture in enumerate(pool.map(_view, paths)):
             if picture is not None:
@@ -145,15 +151,23 @@ def cut_head(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def similarities(prints: Fingerprints) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-    """(first row, correlations of the frames, of the heads), each (up to BLOCK, n), block by block."""
-    scale = np.float32(1 / LENGTH**2)
-    for start in range(0, len(prints.frame), BLOCK):
-        rows = slice(start, start + BLOCK)
-        yield (
-            start,
-            prints.frame[rows] @ prints.frame.T * scale,
-            prints.head[rows] @ prints.head.T * scale,
-        )
+    """(first row, correlations of the frames, of the heads), each (up to BLOCK, n), by blocks of bounded size."""
+    count = len(prints.frame)
+    step = max(1, min(BLOCK, BLOCK_BYTES // (4 * max(1, count))))
+    for start in range(0, count, step):
+        rows = slice(start, start + step)
+        yield start, _products(prints.frame, rows), _products(prints.head, rows)
+
+
+def _products(prints: NDArray[np.int16], rows: slice) -> NDArray[np.float32]:
+    """Correlations of some fingerprints with all, exact in float32 (see `LENGTH`)."""
+    some = prints[rows].astype(np.float32)
+    found = np.empty((len(some), len(prints)), np.float32)
+    for first in range(0, len(prints), TILE):
+        others = slice(first, first + TILE)
+        found[:, others] = some @ prints[others].astype(np.float32).T
+    found *= np.float32(1 / LENGTH**2)
+    return found
 
 
 def _neighbours(prints: Fingerprints) -> coo_array:

@@ -47,6 +47,7 @@ def alerts(
         *refused(audit),
         *unknown(evidence),
         *failed(evidence),
+        *constant(evidence),
         *unscored(evidence, titles),
         *missing(evidence),
         *(Alert("missing", fault, "reproduce") for fault in faults),
@@ -125,6 +126,24 @@ def failed(evidence: Evidence) -> list[Alert]:
     more = f"; and {len(evidence.failed) - SHOWN} more" if len(evidence.failed) > SHOWN else ""
     of = f"{len(evidence.failed)} of {plural(len(evidence.record.study.runs()), 'run')} failed"
     return [Alert("missing", f"{of}: {'; '.join(names)}{more}.", "runs")]
+
+
+def constant(evidence: Evidence) -> list[Alert]:
+    """Runs that answered the same for every image in the end: they are in the tables, and say nothing of the model."""
+    stuck = [one for one in evidence.record.complete if one.document.get("stopped")]
+    if not stuck:
+        return []
+    names = [
+        f"{one.run.task}, {one.run.model}, {one.run.framework}, {one.run.lane} lane, seed {one.run.seed}, fold "
+        f"{one.run.fold}"
+        for one in stuck[:SHOWN]
+    ]
+    more = f"; and {len(stuck) - SHOWN} more" if len(stuck) > SHOWN else ""
+    of = f"{len(stuck)} of {plural(len(evidence.record.complete), 'run')}"
+    return [Alert("wrong", (
+        f"{of} gave every image the same answer and stopped early: {'; '.join(names)}{more}. They stay in every "
+        "table, for they are what the framework did; a comparison that holds them is of collapse, not of quality."
+    ), "runs")]  # fmt: skip
 
 
 def unscored(evidence: Evidence, titles: Mapping[str, str]) -> list[Alert]:

@@ -232,8 +232,10 @@ def one_command(study: Study, name: str, grid: list[list[str]]) -> str:
         ["--split-seed", str(study.split_seed)] if study.split_seed else [],
         [*changed(study, "epochs"), *changed(study, "batch_size")],
         ["--device", study.device, "--precision", study.precision],
+        ["--devices", str(study.devices)] if study.devices > 1 else [],
         ["--threads", str(study.threads)] if study.threads else [],
         ["--workers", str(study.workers)] if study.workers > 1 else [],
+        ["--deterministic"] if study.deterministic else [],
         ["--out", f"results/{name}"],
     ]
     return " \\\n    ".join(["python compare.py study", *(shlex.join(words) for words in options if words)])

@@ -46,8 +46,15 @@ def part_of(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def was_interrupted(record: RunRecord) -> bool:
+    """Whether the run was picked up from a snapshot: its times are then those of several processes, in part unknown."""
+    return bool(record.document.get("resumed"))
+
+
 def cost(record: RunRecord) -> dict[str, float]:
-    """Every quantity of TIMINGS of a run; NaN where not recorded."""
+    """Every quantity of TIMINGS of a run; NaN where not recorded, and all of them where the run was interrupted."""
+    if was_interrupted(record):
+        return dict.fromkeys(TIMINGS, math.nan)
     document = record.document
     timings = part_of(document, "timings")
     latency = part_of(timings, "latency")
@@ -92,13 +99,14 @@ def training_gflop(record: RunRecord) -> float:
 
 
 def time_parts(record: RunRecord) -> dict[str, float]:
-    """Seconds of each part of a run, which add up to its total; empty where the record lacks that.
+    """Seconds of each part of a run, which add up to its total; empty where the record lacks that or the run was
+    interrupted.
 
     Compiling and waiting are 0 where whole epochs were timed: they are within "steps" then.
     """
     timings = part_of(record.document, "timings")
     total = number(timings.get("total_seconds"))
-    if math.isnan(total):
+    if math.isnan(total) or was_interrupted(record):
         return {}
 
     def seconds(name: str) -> float:

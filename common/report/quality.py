@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from common.report.cost_ratios import CostRatio, paired_ratio
+from common.report.costs import was_interrupted
 from common.report.reading import AnyComparison
 from common.report.tables import finite, keys
 
@@ -46,9 +47,11 @@ class QualityTime:
 
 
 def time_to_quality(comparison: AnyComparison) -> QualityTime | None:
-    """None where no run has a readable history with a validation score."""
+    """None where no run has a readable history with a validation score; runs that were interrupted are left out."""
     curves: dict[Key, pd.DataFrame] = {}
     for record in comparison.records:
+        if was_interrupted(record):
+            continue
         try:
             history = record.history()
             curve = pd.DataFrame(

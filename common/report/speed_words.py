@@ -12,11 +12,12 @@ from common import config
 from common.config import Study
 from common.report.context import model_title
 from common.report.cost_ratios import CostRatio, ratio_cell
-from common.report.costs import part_of
+from common.report.costs import part_of, was_interrupted
 from common.report.reading import AnyComparison
 from common.report.speed import Speed
 from common.report.terms import FRAMEWORK_TITLE, TASK_TITLE
 from common.report.wording import listed, lower_first, percent, plural
+from common.results import RunRecord
 
 TOLD = "steady_images_per_second"
 SETTINGS = {  # of run.json, as `flatten` would name them -> words
@@ -40,6 +41,9 @@ SETTINGS = {  # of run.json, as `flatten` would name them -> words
     "variables.MALLOC_TOP_PAD_": "Memory asked for beforehand, bytes",
     "variables.NVIDIA_TF32_OVERRIDE": "TensorFloat-32 in the driver (0: off)",
     "variables.XLA_FLAGS": "Options of XLA",
+    "variables.PJRT_NPROC": "JAX's threads on a CPU",
+    "variables.TF_DETERMINISTIC_OPS": "TensorFlow's operations repeat to the bit",
+    "variables.CUBLAS_WORKSPACE_CONFIG": "Workspace of cuBLAS (:4096:8: products repeat to the bit)",
 }
 NO_SPEED = config.IDENTITY_VARIABLES | {  # variables that change no speed
     "CUDA_DEVICE_ORDER",
@@ -172,6 +176,17 @@ def load_words(workers: int) -> str:
     return "The runs were done one at a time; what else the machine did then is not known."
 
 
+def interruption_words(records: Sequence[RunRecord]) -> list[str]:
+    """How many runs the section does not count; nothing where there is none."""
+    count = sum(map(was_interrupted, records))
+    if not count:
+        return []
+    verb = "was" if count == 1 else "were"
+    return [
+        f"{plural(count, 'run')} {verb} interrupted and picked up again, and left out of all times and memory."
+    ]
+
+
 def speed_context(speed: Speed, study: Study, frameworks: Sequence[str]) -> dict[str, Any]:
     """`lead`, `terms` and `settings` of the section."""
     rows = setting_rows([one for one, _ in speed.sizes], frameworks)
@@ -180,7 +195,7 @@ def speed_context(speed: Speed, study: Study, frameworks: Sequence[str]) -> dict
     workers = [int(record.document.get("workers") or study.workers) for record in records]
     return {
         "lead": lead(speed, study),
-        "terms": terms(rows, max(workers, default=study.workers)),
+        "terms": [*terms(rows, max(workers, default=study.workers)), *interruption_words(records)],
         "settings": rows,
         "frameworks": list(frameworks),
     }

@@ -46,6 +46,7 @@ from common.data.batches import (
     weigh_classes,
 )
 from common.data.cache import Cache
+from common.data.shards import Block
 from common.errors import StudyError
 from common.framework import Batch
 from common.losses import binary_cross_entropy
@@ -383,7 +384,7 @@ def test_the_hash_sees_every_change(part: Part, what: str) -> None:
     seed, epoch, recipe = 0, 1, dataclasses.replace(RECIPE, augmentation=STILL)
     before = stream_hash(part, recipe=recipe)
     if what == "pixel":
-        flip_one_bit(part.cache.directory / "images.npy", part.cache.offset + 5 * 16 * 16 + 100)
+        flip_one_bit(part.cache.images[0], 5 * 16 * 16 + 100)
     elif what == "label":
         labels = part.labels.copy()
         labels[7] = 1 - labels[7]
@@ -408,14 +409,16 @@ def test_the_hash_is_of_the_arrays_alone(part: Part) -> None:
 def test_the_hash_sees_a_mask(lesions: Part) -> None:
     recipe = dataclasses.replace(MASK_RECIPE, augmentation=STILL)
     before = stream_hash(lesions, recipe=recipe, spec=MASK_SPEC)
-    flip_one_bit(lesions.cache.directory / "masks.npy", lesions.cache.mask_offset + 40)
+    assert lesions.cache.masks is not None
+    flip_one_bit(lesions.cache.masks[0], 40)
     assert stream_hash(lesions, recipe=recipe, spec=MASK_SPEC) != before
 
 
-def flip_one_bit(path: Path, place: int) -> None:
-    blob = bytearray(path.read_bytes())
-    blob[place] ^= 1
-    path.write_bytes(blob)
+def flip_one_bit(block: Block, place: int) -> None:
+    assert block.path is not None
+    blob = bytearray(block.path.read_bytes())
+    blob[block.offset + place] ^= 1
+    block.path.write_bytes(blob)
 
 
 # --- parts and weights --------------------------------------------------------------------------------------------
@@ -564,6 +567,7 @@ import numpy as np
 from common.config import TASKS, Augmentation, CnnSpec, Recipe
 from common.data.batches import Part, training_batches
 from common.data.cache import Cache
+from common.data.shards import Block
 from common.measure import peak_rss_mib
 
 SIZE = 96
@@ -575,7 +579,8 @@ def stream_epoch(count):
         for _ in range(count // 100):
             file.write(bytes(100 * SIZE * SIZE))
     ids = tuple(f"p{k}" for k in range(count))
-    cache = Cache(directory, SIZE, {name: row for row, name in enumerate(ids)}, (), "", 0)
+    rows = {name: row for row, name in enumerate(ids)}
+    cache = Cache(directory, SIZE, rows, (Block(0, count, directory / "images.npy"),))
     part = Part(cache, ids, ids, np.arange(count) % 2, np.ones(count), TASKS["binary"])
     recipe = Recipe(epochs=1, augmentation=Augmentation(0, 0, 0, 0, 0, 0))
     spec = CnnSpec(image_size=SIZE, channels=1, pixel_mean=(0.2,), pixel_std=(0.3,))

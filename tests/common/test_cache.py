@@ -1,27 +1,40 @@
 """Decoded once, found again, never half, never silently wrong."""
 
+import argparse
 import dataclasses
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from tiny import make_mask, make_row, make_samples, write_cache, write_pictures
 
 from common import config
 from common.config import Phantom
-from common.data import decoding
-from common.data.cache import build_cache, keep_readable, open_cache
+from common.data import decoding, shards
+from common.data.cache import Cache, build_cache, keep_readable, open_cache
+from common.data.cache_build import Need, cache_need
+from common.data.caches import remove_abandoned, share_room
 from common.data.decoding import DECODE_AHEAD, read_slice
 from common.data.images import read_image, resize_image, resize_mask
 from common.data.layouts import open_dataset
 from common.data.phantom import Drawing, draw, phantom_samples
 from common.data.samples import NO_LESION, OVERLAY, sample_table
 from common.errors import StudyError
+from common.options import byte_count
+from common.results import pack_masks, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -90,7 +103,7 @@ def test_the_phantom_is_drawn_into_the_cache(tmp_path: Path) -> None:
 
 def test_any_tool_can_map_the_array(tmp_path: Path, samples: pd.DataFrame) -> None:
     cache = build_cache(samples, 16, tmp_path / "cache")
-    mapped = np.load(cache.directory / "images.npy", mmap_mode="r")
+    mapped = np.load(cache.directory / "images-00000.npy", mmap_mode="r")
     assert mapped.shape == (len(samples), 16, 16)
     assert mapped.dtype == np.uint8
     ids = list(cache.rows)
@@ -325,14 +338,14 @@ def test_a_finished_cache_is_opened_not_built(
     tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build_cache(samples, 16, tmp_path / "cache")
-    before = (first.directory / "images.npy").stat()
+    before = (first.directory / "images-00000.npy").stat()
 
     def refuse(path: str) -> np.ndarray:
         raise AssertionError(f"{path} was decoded again")
 
     monkeypatch.setattr(decoding, "read_slice", refuse)
     again = build_cache(samples.sample(frac=1, random_state=1), 16, tmp_path / "cache")
-    after = (first.directory / "images.npy").stat()
+    after = (first.directory / "images-00000.npy").stat()
     assert again == first
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -369,32 +382,381 @@ def test_the_digest_is_of_the_pixels(tmp_path: Path) -> None:
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
-def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path, samples: pd.DataFrame) -> None:
-    whole = build_cache(samples, 16, tmp_path / "elsewhere")
-    parent = tmp_path / "cache"
-    for name in (f".{whole.directory.name}.partial", ".20px-0123456789abcdef.xyz.partial"):
-        (parent / name).mkdir(parents=True)
-        (parent / name / "images.npy").write_bytes(b"half")
-    (parent / whole.directory.name).mkdir()  # its cache.json was deleted
-    (parent / whole.directory.name / "images.npy").write_bytes(b"old")
-    cache = build_cache(samples, 16, parent)
-    assert cache.sha256 == whole.sha256
-    assert [entry.name for entry in parent.iterdir()] == [whole.directory.name]
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_an_interrupted_build_leaves_nothing(tmp_path: Path, samples: pd.DataFrame) -> None:
+@pytest.fixture
+def shards_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five slices of 16 px a shard."""
+    monkeypatch.setattr(config, "CACHE_SHARD_BYTES", 5 * 16 * 16)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+KILLED_PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+import psutil
+from common import config
+from common.data.cache import build_cache
+from common.data.layouts import open_dataset
+
+config.CACHE_SHARD_BYTES, config.CACHE_PROCESS_SLICES = 5 * 16 * 16, 0
+
+def told(done, total):
+    if done == 13:
+        print(*[child.pid for child in psutil.Process().children()], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    build_cache(open_dataset(sys.argv[1]), 16, Path(sys.argv[2]), on_progress=told, processes=2)
+"""
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_a_killed_build_goes_on_with_the_shard_it_was_at(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed by the system at the 13th slice, decoding in two processes: two shards of five are finished."""
+    whole = build_cache(samples, 16, tmp_path / "whole")
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED_PROGRAM)
+    command = [sys.executable, str(program), str(tmp_path / "pictures"), str(tmp_path / "cache")]
+    answer = subprocess.run(
+        command,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == -signal.SIGKILL, answer.stderr
+    decoders = [int(word) for word in answer.stdout.split()]
+    assert len(decoders) >= 2
+    deadline = time.monotonic() + 20
+    while any(map(lives, decoders)):  # they end with the process that started them
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    folder = tmp_path / "cache" / whole.directory.name
+    left = {name: (folder / name).stat().st_mtime_ns for name in files_of(folder)}
+    assert {name for name in left if name.startswith("shard")} == {"shard-00000.json", "shard-00001.json"}
+    (folder / ".images-00002.npy.x.partial").write_bytes(b"half")
+    decoded: list[str] = []
+    read = decoding.read_slice
+    monkeypatch.setattr(decoding, "read_slice", lambda path: (decoded.append(path), read(path))[1])
+    told: list[int] = []
+    cache = build_cache(samples, 16, tmp_path / "cache", on_progress=lambda done, total: told.append(done))
+    assert len(decoded) == 24 - 10
+    assert told == list(range(11, 25))
+    assert files_of(cache.directory) == files_of(whole.directory)
+    assert {
+        name: (folder / name).stat().st_mtime_ns for name in left
+    } == left  # what was there was not written anew
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_threads_and_processes_write_the_same_bytes(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_cache(samples, 16, tmp_path / "threads", threads=3)
+    monkeypatch.setattr(config, "CACHE_PROCESS_SLICES", 0)
+    second = build_cache(samples.iloc[::-1], 16, tmp_path / "processes", processes=2)
+    assert files_of(first.directory) == files_of(second.directory)
+    assert [row.id for row in second.unreadable] == ["Normal/4 (1)", "Stroke/7 (0)"]
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_shards_are_one_array_to_the_reader(tmp_path: Path, masked: pd.DataFrame) -> None:
+    """Seven samples with masks in two shards, against the same in one."""
+    split = build_cache(masked, 16, tmp_path / "split", masks=True)
+    config.CACHE_SHARD_BYTES = 2**20  # the fixture puts it back
+    whole = build_cache(masked, 16, tmp_path / "whole", masks=True)
+    assert (len(split.images), len(whole.images)) == (2, 1)
+    ids = [*reversed(list(whole.rows)), *whole.rows]
+    np.testing.assert_array_equal(split.read(ids), whole.read(ids))
+    known = ["S/none", "S/file", "S/empty", "S/file"]
+    np.testing.assert_array_equal(split.read_masks(known), whole.read_masks(known))
+    for name in ("rows", "unreadable", "unreadable_masks", "unknown_masks", "empty_masks"):
+        assert getattr(split, name) == getattr(whole, name)
+
+
+@pytest.mark.usefixtures("shards_of_five")
+@pytest.mark.parametrize("name", ["images-00001.npy", "shard-00001.json", "images-00001.npy gone"])
+def test_a_damaged_shard_is_told_and_built_again(tmp_path: Path, samples: pd.DataFrame, name: str) -> None:
+    cache = build_cache(samples, 16, tmp_path / "cache")
+    before = files_of(cache.directory)
+    path = cache.directory / name.split()[0]
+    if name.endswith("gone"):
+        path.unlink()
+    else:
+        blob = bytearray(path.read_bytes())
+        blob[-9] ^= 1  # of the right length, so that only the digest tells
+        path.write_bytes(blob)
+    said: list[str] = []
+    decoded: list[int] = []
+    again = build_cache(
+        samples, 16, tmp_path / "cache", on_progress=lambda done, _: decoded.append(done), say=said.append
+    )
+    assert said == [f"shard 2 of 5 of the cache {cache.directory.name} is damaged and is built again"]
+    assert len(decoded) == 5
+    assert again == cache
+    assert files_of(cache.directory) == before
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_a_shard_that_comes_out_otherwise_is_no_part_of_the_old_cache(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = build_cache(samples, 16, tmp_path / "cache")
+    (cache.directory / "images-00001.npy").write_bytes(b"")
+    monkeypatch.setattr(decoding, "read_slice", lambda path: np.zeros((16, 16), np.uint8))
+    with pytest.raises(StudyError, match=r"has other pixels than before.*the same command builds all of it"):
+        build_cache(samples, 16, tmp_path / "cache")
+    assert not cache.directory.exists()
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_a_full_disk_keeps_what_is_finished(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build_cache(samples, 16, tmp_path / "whole")
+    write = shards.write_atomically
+
+    def fill(path: Path, *rest: Any) -> None:
+        if path.name == "images-00003.npy":
+            raise OSError(28, "No space left on device")
+        write(path, *rest)
+
+    with monkeypatch.context() as change:
+        change.setattr(shards, "write_atomically", fill)
+        with pytest.raises(StudyError, match=r"No space left.*--cache-limit \(15 of 24 slices are finished"):
+            build_cache(samples, 16, tmp_path / "cache")
+    cache = build_cache(samples, 16, tmp_path / "cache")
+    assert files_of(cache.directory) == files_of(whole.directory)
+
+
+def test_too_little_space_is_told_before_anything_is_written(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=6000))
+    with pytest.raises(StudyError, match=r"24 slices at 16 px needs 6\.14 kB more, and 6 kB are free"):
+        build_cache(samples, 16, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_an_interrupted_build_keeps_its_finished_shards(tmp_path: Path, samples: pd.DataFrame) -> None:
     def interrupt(done: int, total: int) -> None:
-        if done == 5:
+        if done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_cache(samples, 16, tmp_path / "cache", on_progress=interrupt)
-    assert list((tmp_path / "cache").iterdir()) == []
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert list(files_of(folder)) == ["images-00000.npy", "shard-00000.json"]
     assert len(build_cache(samples, 16, tmp_path / "cache").rows) == len(samples) - 2
 
 
+def test_half_built_caches_of_other_data_are_removed(tmp_path: Path, samples: pd.DataFrame) -> None:
+    cache = build_cache(samples, 16, tmp_path)
+    for name in ("16px-half", "16px-wanted", ".16px-old.partial"):
+        (tmp_path / name).mkdir()
+    remove_abandoned(tmp_path, {"16px-wanted"})
+    kept = {cache.directory.name, "16px-wanted", "pictures"}
+    assert {path.name for path in tmp_path.iterdir() if path.name != "pictures"} == kept - {"pictures"}
+
+
+# --- a limit ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_what_has_no_room_is_decoded_when_it_is_read(tmp_path: Path, samples: pd.DataFrame) -> None:
+    """Room for two shards of five: all that is read, and every digest, as with all of them."""
+    whole = build_cache(samples, 16, tmp_path / "whole")
+    said: list[str] = []
+    part = build_cache(samples, 16, tmp_path / "part", room=2 * 5 * 256 + 255, say=said.append)
+    assert [block.path is not None for block in part.images] == [True, True, False, False, False]
+    assert not (part.directory / "images-00002.npy").exists()
+    assert (part.sha256, part.rows, part.unreadable) == (whole.sha256, whole.rows, whole.unreadable)
+    ids = [*reversed(list(whole.rows))]
+    np.testing.assert_array_equal(part.read(ids), whole.read(ids))
+    assert "takes 6.14 kB; 2.56 kB are written now" in said[0]
+    assert "no room for 14 of 24 slices at 16 px" in said[1]
+    assert str(tmp_path) not in (part.directory / "sources.json").read_text()
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_more_room_later_keeps_the_rest(tmp_path: Path, samples: pd.DataFrame) -> None:
+    whole = build_cache(samples, 16, tmp_path / "whole")
+    build_cache(samples, 16, tmp_path / "part", room=5 * 256)
+    grown = build_cache(samples, 16, tmp_path / "part")
+    assert files_of(grown.directory) == files_of(whole.directory)
+    less = build_cache(samples, 16, tmp_path / "part", room=0)  # what is there is not thrown away
+    assert less == grown
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_moved_pictures_are_found_and_changed_ones_refused(tmp_path: Path, samples: pd.DataFrame) -> None:
+    whole = build_cache(samples, 16, tmp_path / "whole")
+    build_cache(samples, 16, tmp_path / "part", room=0)
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    (tmp_path / "pictures").rename(moved)
+    said: list[str] = []
+    part = build_cache(open_dataset(moved), 16, tmp_path / "part", room=0, say=said.append)
+    assert said == ["24 of 24 slices at 16 px are not kept (--cache-limit): decoded when read"]
+    np.testing.assert_array_equal(part.read(["Normal/0 (0)"]), whole.read(["Normal/0 (0)"]))
+    cv2.imwrite(str(moved / "Normal" / "0 (0).png"), np.zeros((16, 16), np.uint8))
+    with pytest.raises(StudyError, match=r"0 \(0\)\.png is not the picture that it was"):
+        part.read(["Normal/0 (0)"])
+    (moved / "Normal" / "0 (0).png").unlink()
+    with pytest.raises(StudyError, match=r"0 \(0\)\.png"):
+        part.read(["Normal/0 (0)"])
+
+
+def test_masks_are_kept_whatever_the_limit(tmp_path: Path, masked: pd.DataFrame) -> None:
+    cache = build_cache(masked, 16, tmp_path / "cache", masks=True, room=0)
+    np.testing.assert_array_equal(cache.read_masks(["S/file"])[0], make_mask("stroke", 16))
+    need = cache_need(masked, 16, masks=True)
+    assert (need.pixels, need.masks) == (7 * 256, 5 * 32)
+    assert share_room({16: need, 8: Need(448, 40)}, 2000) == {8: 448, 16: 2000 - 448 - 200}
+    with pytest.raises(
+        StudyError, match=r"--cache-limit 0\.1 kB is below the 0\.16 kB that the lesion masks"
+    ):
+        share_room({16: need}, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("20GB", 20 * 10**9), ("1.5 tb", 15 * 10**11), ("2GiB", 2**31), ("500", 500), ("7MB", 7 * 10**6)],
+)
+def test_sizes_are_read_as_they_are_written(text: str, count: int) -> None:
+    assert byte_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e9", "20 apples", "9" * 30])
+def test_a_size_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="must be a size such as 20GB"):
+        byte_count(text)
+
+
+def test_the_memory_of_a_build_does_not_grow_with_its_slices(tmp_path: Path) -> None:
+    """4,000 slices of 96 px are 35 MiB, 400 are 3.5: a build that held them all would show 30 MiB more."""
+    answer = subprocess.run(
+        [sys.executable, "-c", MEMORY_PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    few, many = map(float, answer.stdout.split())
+    assert many - few < 12
+
+
+MEMORY_PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from common import config
+from common.data import decoding
+from common.data.cache import build_cache
+from common.measure import peak_rss_mib
+
+config.CACHE_SHARD_BYTES = 2**20
+decoding.read_slice = lambda path: np.full((96, 96), int(path) % 251, np.uint8)
+
+def build(count):
+    names = [f"{number:05d}" for number in range(count)]
+    columns = ("label", "patient", "mask", "sha256", "mask_sha256", "pixel_mm", "split")
+    samples = pd.DataFrame({"id": names, "path": names, **dict.fromkeys(columns, "")})
+    build_cache(samples, 96, Path(sys.argv[1]) / str(count))
+    return peak_rss_mib()
+
+build(100)  # what is loaded on the way
+print(build(400), build(4000))
+"""
+
+
+# --- caches of versions before shards -----------------------------------------------------------------------------
+
+
+def write_one_array(samples: pd.DataFrame, cache: Cache) -> None:
+    """The same content as versions before shards wrote it, in the same folder."""
+    ids = samples["id"].tolist()
+    pixels = np.zeros((len(ids), cache.size, cache.size), np.uint8)
+    for row, name in enumerate(ids):
+        if name in cache.rows:
+            pixels[row] = cache.read([name])[0]
+    lesions = list(cache.mask_rows)
+    masks = pack_masks(cache.read_masks(lesions)) if lesions else np.zeros((0, 32), np.uint8)
+    shutil.rmtree(cache.directory)
+    cache.directory.mkdir()
+    np.save(cache.directory / "images.npy", pixels)
+    np.save(cache.directory / "masks.npy", masks)
+    document = {
+        "version": 3,
+        "size": cache.size,
+        "offset": (cache.directory / "images.npy").stat().st_size - pixels.nbytes,
+        "sha256": cache.sha256,
+        "ids": [name if name in cache.rows else "" for name in ids],
+        "unreadable": [vars(row) for row in cache.unreadable],
+        "grid_mm": {},
+        "masks": {
+            "offset": (cache.directory / "masks.npy").stat().st_size - masks.nbytes,
+            "ids": lesions,
+            "empty": sorted(cache.empty_masks),
+            "unknown": sorted(cache.unknown_masks),
+            "unreadable": [vars(row) for row in cache.unreadable_masks],
+            "doubtful": [],
+            "sha256": cache.masks_sha256,
+        },
+    }
+    write_json(cache.directory / "cache.json", document)
+
+
+def test_a_cache_of_one_array_is_read_as_it_is(
+    tmp_path: Path, masked: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    ids, known = list(new.rows), ["S/none", "S/file", "S/empty"]
+    pixels, masks = new.read(ids), new.read_masks(known)
+    write_one_array(masked, new)
+    before = files_of(new.directory)
+    monkeypatch.setattr(decoding, "read_slice", lambda path: pytest.fail(f"{path} was decoded again"))
+    old = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    assert files_of(new.directory) == before
+    np.testing.assert_array_equal(old.read(ids), pixels)
+    np.testing.assert_array_equal(old.read_masks(known), masks)
+    assert (old.sha256, old.unreadable, old.unknown_masks) == (new.sha256, new.unreadable, new.unknown_masks)
+
+
+def test_a_damaged_cache_of_one_array_is_built_again_as_shards(tmp_path: Path, masked: pd.DataFrame) -> None:
+    new = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    before = files_of(new.directory)
+    write_one_array(masked, new)
+    blob = bytearray((new.directory / "images.npy").read_bytes())
+    blob[-300] ^= 1
+    (new.directory / "images.npy").write_bytes(blob)
+    said: list[str] = []
+    build_cache(masked, 16, tmp_path / "cache", masks=True, say=said.append)
+    assert said == [f"the cache {new.directory.name} is damaged and is built again"]
+    assert files_of(new.directory) == before
+
+
+# --- while it is read ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("damage", ["short", "long", "absent"])
-@pytest.mark.parametrize("name", ["images.npy", "masks.npy"])
+@pytest.mark.parametrize("name", ["images-00000.npy", "masks-00000.npy"])
 def test_an_array_of_the_wrong_length_is_refused_at_opening(tmp_path: Path, damage: str, name: str) -> None:
     cache = write_cache(tmp_path / "cache", make_samples(6))
     path = cache.directory / name
@@ -403,24 +765,24 @@ def test_an_array_of_the_wrong_length_is_refused_at_opening(tmp_path: Path, dama
     else:
         blob = path.read_bytes()
         path.write_bytes(blob[:-1] if damage == "short" else blob + b"\0")
-    with pytest.raises(StudyError, match=rf"{name} is missing or not \d+ bytes long; delete its folder"):
+    with pytest.raises(StudyError, match=rf"{name} is missing or not \d+ bytes long; start the study"):
         open_cache(cache.directory)
 
 
 def test_an_array_cut_while_in_use_is_an_error_and_no_crash(tmp_path: Path) -> None:
     samples = make_samples(6)
     cache = write_cache(tmp_path / "cache", samples)
-    path = cache.directory / "images.npy"
+    path, offset = cache.directory / "images-00000.npy", cache.images[0].offset
     whole = cache.read(samples["id"].tolist())
-    os.truncate(path, cache.offset + 4 * 16 * 16 + 10)
+    os.truncate(path, offset + 4 * 16 * 16 + 10)
     np.testing.assert_array_equal(cache.read(samples["id"].tolist()[:4]), whole[:4])
     with pytest.raises(StudyError, match="shorter than its header says"):
         cache.read(samples["id"].tolist()[4:5])  # a part of it is there
     beyond = dataclasses.replace(cache, rows={"beyond": 1000})
-    with pytest.raises(StudyError, match="shorter than its header says"):
+    with pytest.raises(StudyError, match="row 1000 is beyond the end of the cache"):
         beyond.read(["beyond"])
     path.unlink()
-    with pytest.raises(StudyError, match=r"images\.npy cannot be opened"):
+    with pytest.raises(StudyError, match=r"images-00000\.npy cannot be opened"):
         cache.read(samples["id"].tolist()[:1])
 
 
@@ -432,7 +794,7 @@ def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "preadv", fail)
-    with pytest.raises(StudyError, match=r"images\.npy cannot be read \(Input/output error\)"):
+    with pytest.raises(StudyError, match=r"images-00000\.npy cannot be read \(Input/output error\)"):
         cache.read(samples["id"].tolist())
 
 
@@ -452,7 +814,9 @@ def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_an_older_caches_description_is_named(tmp_path: Path) -> None:
-    cache = write_cache(tmp_path / "cache", make_samples(2))
+    samples = make_samples(2)
+    cache = write_cache(tmp_path / "cache", samples)
+    write_one_array(samples, cache)
     path = cache.directory / "cache.json"
     document = json.loads(path.read_text())
     del document["masks"]["doubtful"]

@@ -14,9 +14,10 @@ from tiny import TinyFramework, make_study, tiny_world, write_pictures, write_st
 
 from common import cli
 from common.config import NOTICE, TASKS, Run, Study
+from common.holding import hold
 from common.results import read_run, read_study, run_directory
 from common.run import execute
-from common.study import hold, prepare_study
+from common.study import prepare_study
 from common.weights import read_checkpoint, save_checkpoint
 
 __all__ = ["tiny_world"]  # a fixture

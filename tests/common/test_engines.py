@@ -342,6 +342,24 @@ def test_only_float64_asks_jax_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "JAX_ENABLE_X64" not in worker_environment("keras-jax", "cpu", "float32", threads=1)
 
 
+def test_devices_of_one_run_share_its_gpus_and_threads(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same settings for every framework; PyTorch has a process for each device, Keras one for all."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7,9")
+    environments = [
+        worker_environment(name, "cuda", "float32", threads=3, slot=1, devices=2)
+        for name in ("torch", "keras-jax")
+    ]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in environments] == ["7,9", "7,9"]
+    for one in environments:
+        assert (one["OMP_NUM_THREADS"], one["TF_NUM_INTRAOP_THREADS"]) == ("3", "6")
+        assert one["TF_NUM_INTEROP_THREADS"] == "2"
+    on_cpu = worker_environment("keras-jax", "cpu", "float32", threads=3, devices=2)
+    assert on_cpu["JAX_NUM_CPU_DEVICES"] == "2"
+    assert "JAX_NUM_CPU_DEVICES" not in worker_environment("keras-jax", "cpu", "float32", threads=3)
+
+
 def test_core_slots_are_equal_and_disjoint_while_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5, 7, 8, 9}, raising=False)
     assert core_slots(3, 2) == [[2, 3], [5, 7], [8, 9]]
@@ -354,6 +372,7 @@ def test_threads_are_shared_out_unless_given(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(measure, "usable_cores", lambda: 10)
     assert [threads_of(Study(workers=workers)) for workers in (1, 3, 20)] == [10, 3, 1]
     assert threads_of(Study(workers=3, threads=8)) == 8
+    assert threads_of(Study(workers=2, devices=2)) == 2
 
 
 def test_what_a_worker_really_gets(scene: Scene) -> None:

@@ -65,6 +65,15 @@ def test_the_rest_takes_as_long_as_what_is_done(clock: FakeTime) -> None:
     assert grid.eta_seconds() == pytest.approx(30)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_alarm_is_told_at_once(clock: FakeTime, terminal: bool) -> None:
+    out, text = console(terminal)
+    with GridProgress(out, RUNS) as grid:
+        grid.tell(RUNS[0], {"started": "now"})
+        grid.tell(RUNS[0], {"alarm": "all answers are [equal]"})
+    assert "binary cnn torch seed 0 fold 0 alarm: all answers are [equal]" in text.getvalue()
+
+
 def test_off_a_terminal_each_end_is_a_line(clock: FakeTime) -> None:
     out, text = console()
     with GridProgress(out, RUNS, finished_before=2) as grid:
@@ -191,11 +200,24 @@ def test_short_tasks_on_a_terminal_have_a_bar_and_lines_for_failures_only(clock:
     assert "[3/3] task 2" in text.getvalue()
 
 
-def test_counted_work_is_silent_off_a_terminal() -> None:
+def test_counted_work_tells_the_time_left(clock: FakeTime) -> None:
+    """Off a terminal a line now and then; a second pass, and one that goes on in the middle, count for themselves."""
     out, text = console()
     with CountProgress(out, "reading images") as reading:
-        reading.tell(3, 10)
-    assert text.getvalue().strip() == ""
+        reading.tell(1, 100)  # at once: nothing is said
+        for done in (11, 21):
+            clock.now += 20
+            reading.tell(done, 100)
+        reading.tell(501, 1000)
+        clock.now += 20
+        reading.tell(541, 1000)
+        reading.say("[a] word")
+    assert text.getvalue().splitlines() == [
+        "reading images: 11 of 100, about 2 min 58 s left",
+        "reading images: 21 of 100, about 2 min 38 s left",
+        "reading images: 541 of 1,000, about 3 min 50 s left",
+        "[a] word",
+    ]
     out, text = console(terminal=True)
     with CountProgress(out, "reading images") as reading:
         reading.tell(10, 10)

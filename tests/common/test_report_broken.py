@@ -139,3 +139,16 @@ def test_settings_that_a_lane_leaves_alone_are_no_fault(tmp_path: Path) -> None:
 def test_a_study_without_a_complete_run_says_so(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=1, missing={(TORCH, 0, 0), (KERAS, 0, 0)})
     assert any("No run of this study is complete" in one.sentence for one in alerts_of(directory))
+
+
+def test_a_run_that_collapsed_is_named_and_stays(tmp_path: Path) -> None:
+    directory = make_study(tmp_path / "study", seeds=2)
+    for record in results.read_study(directory).complete:
+        if record.run.framework == KERAS and record.run.seed == 1:
+            stopped = {"stopped": {"epoch": 5, "rule": "all the same"}}
+            results.write_json(record.directory / "run.json", {**record.document, **stopped})
+    (one, _) = alerts_of(directory)
+    assert one.kind == "wrong"
+    start = "1 of 4 runs gave every image the same answer and stopped early: binary, cnn, keras-tensorflow"
+    assert one.sentence.startswith(f"{start}, aligned lane, seed 1, fold 0.")
+    assert len(results.read_study(directory).complete) == 4

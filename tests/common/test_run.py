@@ -31,6 +31,7 @@ from tiny import (
 
 from common import config
 from common import run as run_module
+from common.alarms import STOP_RULE
 from common.config import TASKS, ConvNextSpec, ModelSpec, Run, Study
 from common.data.batches import Part, Witness, evaluation_batches, training_batches, weigh_classes
 from common.data.cache import open_cache
@@ -151,6 +152,41 @@ def test_a_run_leaves_its_files_and_a_true_record(directory: Path) -> None:
     counts = document["data"]["counts"]
     assert sum(part["samples"] for part in counts.values()) == 40
     assert document["weights"]["parameters"] == 17
+
+
+class Dying(TinyFramework):
+    """Its weights are all 0 after the second epoch and whatever follows: every image gets the same answer."""
+
+    def train_epoch(self, trainer: Model, batches: Iterable[tuple[Batch, float]]) -> NDArray[np.float64]:
+        losses = super().train_epoch(trainer, batches)
+        if self.epochs_trained > 1:
+            trainer["dense.weight"][:] = 0
+        return losses
+
+
+def test_a_training_that_is_lost_is_told_and_stops_and_stays_a_result(
+    tmp_path: Path, tiny_world: None
+) -> None:
+    study = make_study(write_pictures(tmp_path / "pictures", patients=16, more_normal=1))
+    longer = {key: dataclasses.replace(recipe, epochs=9) for key, recipe in study.recipes.items()}
+    prepare_study(dataclasses.replace(study, recipes=longer), tmp_path / "study")
+    events = carry_through(tmp_path / "study", A, Dying(A.framework))
+    record = read_run(tmp_path / "study", A)
+    assert record is not None
+    assert record.complete
+    last = 1 + config.CONSTANT_EPOCHS
+    assert record.history()["epoch"].tolist() == list(range(1, last + 1))
+    assert record.document["stopped"] == {"epoch": last, "rule": STOP_RULE}
+    assert [alarm["epoch"] for alarm in record.document["alarms"]] == [2]
+    told = [str(event["alarm"]) for event in events if "alarm" in event]
+    assert told[0].startswith("from epoch 2 on the validation logits are the same")
+    assert told[1].startswith(
+        f"stopped before epoch {last + 1}: training stops after {config.CONSTANT_EPOCHS} epochs"
+    )
+    assert len(told) == 2
+    carry_through(tmp_path / "study", A1)
+    healthy = document_of(tmp_path / "study", A1)
+    assert (healthy["alarms"], healthy["stopped"]) == ([], None)
 
 
 def test_the_history_is_that_of_the_schedule_and_the_loss(directory: Path) -> None:
@@ -458,7 +494,9 @@ def test_the_validation_loss_of_a_segmenter_is_that_of_the_whole_part(strokes: P
     batches = list(evaluation_batches(val, 3, MASK_SPEC))
     logits = np.concatenate(list(framework.predict_logits(model, batches)))[: len(val)]
     targets = np.concatenate([batch.targets for batch in batches])[: len(val)]
-    loss, score = judge(framework, model, val, MASK_SPEC, dataclasses.replace(MASK_RECIPE, batch_size=3))
+    recipe = dataclasses.replace(MASK_RECIPE, batch_size=3)
+    loss, score, constant = judge(framework, model, val, MASK_SPEC, recipe)
+    assert not constant
     assert loss == pytest.approx(
         dice_cross_entropy(logits, targets, val.weights, MASK_RECIPE.dice_smooth), rel=1e-9
     )

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from common import config
 from common.data import similarity
+from common.data.cache import build_cache
 from common.data.layouts import open_dataset
+from common.data.likeness import compare_looks
+from common.data.looks import take_looks
 from common.data.phantom import draw, phantom_samples
 from common.data.similarity import LENGTH, Fingerprints, fingerprint, group_similar, shared_across
 
@@ -152,6 +155,32 @@ def test_a_chain_of_neighbours_is_one_group(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_copy_takes_no_neighbours_place(monkeypatch: pytest.MonkeyPatch) -> None:
     # Five copies, and a slice above and one below: all one head.
     assert set(linked(on_circle(0, 1, 2, 3, 4, 50, -46), monkeypatch)) == {"a"}
+
+
+def test_blocks_of_any_size_give_the_same_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by smaller blocks where there are more pictures; the products are exact, so nothing changes."""
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(23, 4096))
+    frame = np.trunc(vectors * LENGTH / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.int16)
+    prints = Fingerprints(frame, frame[:, ::-1])
+    ((_, whole, _),) = similarity.similarities(prints)
+    monkeypatch.setattr(similarity, "BLOCK_BYTES", 4 * 23 * 5)
+    monkeypatch.setattr(similarity, "TILE", 4)
+    blocks = list(similarity.similarities(prints))
+    assert [start for start, _, _ in blocks] == [0, 5, 10, 15, 20]
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows, _ in blocks]), whole)
+    exact = frame.astype(np.int64) @ frame.T
+    np.testing.assert_array_equal(whole, exact.astype(np.float32) * np.float32(1 / LENGTH**2))
+
+
+def test_drawn_slices_are_not_compared(tmp_path: Path) -> None:
+    """Each has a recipe of its own; comparing 100,000 of them would take 3 GB and an hour."""
+    samples = phantom_samples(config.Phantom(patients=2, image_size=32, slices_min=2, slices_max=2))
+    looks = take_looks(samples, drawn=build_cache(samples, 32, tmp_path))
+    assert looks.prints is None
+    likeness = compare_looks(looks)
+    assert (len(likeness.near), set(likeness.nearest)) == (0, {-1})
+    assert likeness.equal.tolist() == list(range(len(samples)))
 
 
 # --- across data sets --------------------------------------------------------------------------------------------

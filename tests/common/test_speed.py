@@ -22,7 +22,7 @@ from common.report.costs import cost, time_parts
 from common.report.quality import time_to_quality
 from common.report.reading import AnyComparison, read_evidence
 from common.report.speed import read_speed
-from common.report.speed_words import load_words, setting_rows, terms
+from common.report.speed_words import interruption_words, load_words, setting_rows, terms
 from common.results import RunRecord, write_json
 
 KEY = "aligned/binary/cnn"
@@ -125,6 +125,27 @@ def test_the_parts_of_a_run_add_up_to_its_total(study: Path) -> None:
         natively = {**timings, "compile_seconds": None, "wait_seconds": None}
         assert time_parts(changed(record, timings=natively))["steps"] == timings["train_seconds"]
         assert time_parts(changed(record, timings={})) == {}
+
+
+def test_interrupted_runs_are_in_no_time_and_counted(tmp_path: Path) -> None:
+    directory = make_study(tmp_path / "demo", seeds=3)
+    resumed = next(
+        one for one in only(directory).records if one.run.framework == "torch" and one.run.seed == 1
+    )
+    write_json(resumed.directory / "run.json", {**resumed.document, "resumed": [2]})
+    comparison = only(directory)
+    (found,) = (one for one in comparison.records if one.document.get("resumed"))
+    assert all(map(math.isnan, cost(found).values()))
+    assert time_parts(found) == {}
+    assert {one.seeds for one in cost_ratios(comparison)} == {2}
+    quality = time_to_quality(comparison)
+    assert quality is not None
+    assert (len(quality.of("torch")), len(quality.of("keras-tensorflow"))) == (2, 3)
+    (sentence,) = interruption_words(comparison.records)
+    assert sentence.startswith("1 run was interrupted and picked up again")
+    write_words(directory)
+    assert sentence in (directory / "report.md").read_text(encoding="utf-8")
+    assert interruption_words(comparison.records[:0]) == []
 
 
 def test_training_is_three_forward_passes_and_one_while_the_last_layer_learns(study: Path) -> None:

@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from tiny import RECIPE, SPEC, TinyFramework, make_study, tiny_world, write_pict
 from common import config, engines
 from common import study as study_module
 from common.config import Augmentation, Phantom, Run, Study
-from common.data import cache as cache_module
-from common.data import decoding
+from common.data import cache_build, decoding
 from common.data.samples import samples_digest
 from common.errors import StudyError
 from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
@@ -213,7 +210,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
 
     with monkeypatch.context() as change:
         if step == "cache":
-            change.setattr(cache_module, "write_json", fail)
+            change.setattr(cache_build, "write_json", fail)
         else:
             change.setattr(study_module, step, fail)
         with pytest.raises(StudyError, match="cannot be written: No space left on device; free space or"):
@@ -235,6 +232,7 @@ def test_a_full_disk_is_named_and_can_be_mended(
         ("precision", "float64"),
         ("precision", "bfloat16"),
         ("device", "cuda"),
+        ("devices", 2),
         ("specs", {"binary/cnn": dataclasses.replace(SPEC, hidden=7)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, epochs=3)}),
         ("recipes", {"binary/cnn": dataclasses.replace(RECIPE, augmentation=Augmentation(contrast=0.2))}),
@@ -311,54 +309,6 @@ def test_a_gpu_for_one_framework_only_is_refused(
     with pytest.raises(StudyError, match=r"tiny-a sees cuda, tiny-b only cpu; .* or give --device cpu"):
         prepare_study(make_study(data, device="auto"), directory)
     assert not directory.exists()
-
-
-# --- one command a folder -----------------------------------------------------------------------------------------
-
-HOLDER = """
-import sys
-from pathlib import Path
-from common.study import hold
-
-with hold(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_two_commands_do_not_work_in_one_folder(data: Path, directory: Path, here: Here) -> None:
-    """Not while one runs; at once when it is killed, for the kernel lets go of its lock."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StudyError, match=f"another command is working in {directory}; wait for it or"):
-            follow(make_study(data), directory)
-        assert not (directory / "study.json").exists()
-    finally:
-        holder.kill()
-        holder.wait()
-        holder.stdin.close()
-        holder.stdout.close()
-    failed, _ = follow(make_study(data, seeds=1), directory)
-    assert failed == []
-
-
-def test_a_file_system_without_locks_is_worked_on(
-    data: Path, directory: Path, here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr(study_module.fcntl, "flock", fail)
-    failed, _ = follow(make_study(data, seeds=1), directory)
-    assert failed == []
 
 
 # --- running, growing, resuming -----------------------------------------------------------------------------------
@@ -468,7 +418,7 @@ def test_a_damaged_cache_does_not_keep_the_report_from_being_written(
     if damage == "absent":
         shutil.rmtree(folder)
     elif damage == "short":
-        (folder / "images.npy").write_bytes(b"")
+        (folder / "images-00000.npy").write_bytes(b"")
     elif damage == "no json":
         (folder / "cache.json").write_text("{")
     elif damage == "no cache":

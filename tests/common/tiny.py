@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,9 @@ from common import config, engines
 from common.config import CnnSpec, ModelSpec, Recipe, Study, UnetSpec
 from common.data.batches import batch_bytes
 from common.data.cache import Cache, open_cache
+from common.data.decoding import Slice
 from common.data.samples import NO_LESION, sample_table
+from common.data.shards import Sample, file_digest, write_shard
 from common.framework import Array, Batch, Settings, Weights
 from common.losses import MeanLoss, sigmoid, softmax
 from common.random_numbers import generator
@@ -134,38 +137,17 @@ def make_samples(count: int, labels: tuple[str, ...] = ("stroke", "normal", "nor
 
 
 def write_cache(directory: Path, samples: pd.DataFrame, size: int = 16) -> Cache:
-    """A finished cache of drawn slices and masks, written straight to disk, in the row order of the table."""
+    """A finished cache of drawn slices and masks, in the row order of the table; no picture is decoded."""
     directory.mkdir(parents=True, exist_ok=True)
-    ids, labels = samples["id"].tolist(), samples["label"].tolist()
-    pixels = [make_slice(label, sample_id, size=size) for sample_id, label in zip(ids, labels, strict=True)]
-    offset = _save_rows(directory / "images.npy", np.array(pixels).reshape(-1, size, size))
-    lesions = [(name, label) for name, label in zip(ids, labels, strict=True) if label != "normal"]
-    masks = np.array([make_mask(label, size) for _, label in lesions], dtype=bool).reshape(-1, size, size)
-    document = {
-        "size": size,
-        "offset": offset,
-        "sha256": "",
-        "ids": ids,
-        "unreadable": [],
-        "grid_mm": {},
-        "masks": {
-            "offset": _save_rows(directory / "masks.npy", pack_masks(masks)),
-            "ids": [name for name, _ in lesions],
-            "empty": [],
-            "unknown": [],
-            "unreadable": [],
-            "doubtful": [],
-            "sha256": "",
-        },
-    }
-    write_json(directory / "cache.json", document)
+    rows, slices = [], []
+    for name, path, label, mask in samples[["id", "path", "label", "mask"]].itertuples(index=False):
+        packed = None if label == "normal" else pack_masks(make_mask(label, size)[np.newaxis])[0]
+        rows.append(Sample(name, path, mask, "" if packed is None else mask, ""))
+        slices.append(Slice(make_slice(label, name, size=size), size, packed, None))
+    write_shard(directory, 0, rows, iter(slices), size, with_masks=True, keep_pixels=True)
+    document = {"form": 2, "size": size, "rows_per_shard": len(rows), "sha256": "", "masks_sha256": ""}
+    write_json(directory / "cache.json", document | {"shards": [file_digest(directory / "shard-00000.json")]})
     return open_cache(directory)
-
-
-def _save_rows(path: Path, rows: NDArray[np.uint8]) -> int:
-    """Write an array; returns where its first row begins."""
-    np.save(path, rows)
-    return path.stat().st_size - rows.nbytes
 
 
 def make_study(data: Path, frameworks: tuple[str, ...] = ("tiny-a", "tiny-b"), **changes: object) -> Study:
@@ -274,6 +256,9 @@ class TinyFramework:
         pass
 
     def peak_device_mib(self) -> float | None:
+        return None
+
+    def describe_replicas(self) -> dict[str, Any] | None:
         return None
 
 

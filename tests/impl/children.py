@@ -14,7 +14,14 @@ from common.engines import missing_packages, module_of, worker_environment
 HERE = Path(__file__).resolve().parent
 TIMEOUT_SECONDS = 600
 # `defaults_suite.py` comes first: it asks what a library does in a process in which nothing was said yet
-SUITES = ("defaults_suite.py", "suite.py", "training_suite.py", "lanes_suite.py", "devices_suite.py")
+SUITES = (
+    "defaults_suite.py",
+    "suite.py",
+    "training_suite.py",
+    "resume_suite.py",
+    "lanes_suite.py",
+    "devices_suite.py",
+)
 KERAS_SUITES = (*SUITES, "own_forms_suite.py")
 # XLA compiles every operation, model and step anew; its optimizer is most of that time, and none of our code
 QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}

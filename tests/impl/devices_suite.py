@@ -13,6 +13,7 @@ from harness import PACKAGE, RECIPE, SPEC, configure, impl, make_batches, predic
 from common.config import ConvNextSpec, DenseNetSpec, ModelSpec, UnetSpec
 from common.errors import StudyError
 from common.framework import Settings
+from common.memory_shortage import is_shortage
 
 # Keras's own where it reads a variable; every other warning is an error
 pytestmark = pytest.mark.filterwarnings(
@@ -53,6 +54,14 @@ def test_a_cpu_has_no_memory_of_its_own_and_can_be_waited_for() -> None:
     configure("float32")
     impl.synchronise()
     assert impl.peak_device_mib() is None
+
+
+def test_memory_that_runs_out_is_told_from_a_bug() -> None:
+    configure("float32")
+    module = importlib.import_module("torch" if PACKAGE == "torch_impl" else "keras.ops")
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - of whatever class the framework has for it
+        module.zeros((10**8, 10**7))
+    assert is_shortage(caught.value)
 
 
 def test_a_gpu_that_is_not_seen_has_a_reason_and_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

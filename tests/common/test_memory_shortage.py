@@ -1,0 +1,83 @@
+"""What counts as memory that ran out, and what is said of it; the frameworks' own errors are in `tests/impl`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import workers
+from common.errors import StudyError
+from common.memory_shortage import advice, is_shortage, shortage_named
+from common.workers import explain_exit, kernel_kills
+
+
+def test_numpys_own_error_is_one() -> None:
+    with pytest.raises(MemoryError) as caught:
+        np.ones(10**14)
+    assert is_shortage(caught.value)
+    assert is_shortage(MemoryError())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 20.00 MiB",  # PyTorch on a GPU
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000 bytes",
+        "OOM when allocating tensor with shape[8,64,512,512]",  # TensorFlow
+        "RESOURCE_EXHAUSTED: Out of memory allocating 4000000000000000 bytes.",  # JAX
+        "std::bad_alloc",
+    ],
+)
+def test_the_words_of_frameworks_are_known(words: str) -> None:
+    assert is_shortage(RuntimeError(words))
+    wrapped = ValueError("in layer conv1")
+    wrapped.__cause__ = RuntimeError(words)
+    assert is_shortage(wrapped)
+
+
+@pytest.mark.parametrize("words", ["no room for a zoom of the memory", "memory layout differs", "boom"])
+def test_other_faults_stay_what_they_are(words: str) -> None:
+    assert not is_shortage(RuntimeError(words))
+    with pytest.raises(RuntimeError, match=words), shortage_named(8, "cpu"):
+        raise RuntimeError(words)
+
+
+def test_a_shortage_is_one_sentence_and_its_traceback_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = r"out of memory with batches of 16 \(.*\); try --batch-size 8 "
+    with pytest.raises(StudyError, match=wanted), shortage_named(16, "cpu"):
+        raise RuntimeError("std::bad_alloc")
+    assert "std::bad_alloc" in capsys.readouterr().err
+    with pytest.raises(StudyError, match="lower the learning rate"), shortage_named(16, "cpu"):
+        raise StudyError("out of memory of what was meant; lower the learning rate")
+
+
+def test_the_advice_names_a_smaller_batch_while_there_is_one() -> None:
+    assert "--batch-size 3" in advice(7)
+    assert "--batch-size" not in advice(1)
+    assert "the GPU's memory" in advice(8, "cuda")
+    assert "up to 300 MiB" in advice(8, "cpu", 299.7)
+
+
+def test_the_kernels_kills_are_read_from_whichever_file_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel_kills() >= 0  # of this machine
+    one, other = tmp_path / "vmstat", tmp_path / "memory.events"
+    one.write_text("oom_killer 9\noom_kill 1\n")
+    other.write_text("oom 5\noom_kill 3\n")
+    absent = tmp_path / "absent"
+    places = [(path, "oom_kill") for path in (one, other, absent)]
+    monkeypatch.setattr(workers, "_counters", lambda: places)
+    assert kernel_kills() == 3
+    monkeypatch.setattr(workers, "_counters", lambda: [(absent, "oom_kill")])
+    assert kernel_kills() == 0
+
+
+def test_a_kill_by_the_kernel_is_told_from_one_by_hand(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("")
+    assert "memory had run out; try a smaller --batch-size" in explain_exit(-9, log, out_of_memory=True)
+    assert "killed by SIGKILL" in explain_exit(-9, log)
+    assert "SIGTERM" in explain_exit(-15, log, out_of_memory=True)
