@@ -50,6 +50,7 @@ class Job:
     mark: tuple[str, str] | None  # a file there and what it says; None: nobody shares the folder
     threads: int
     command: tuple[str, ...]  # interpreter and words, up to the study's folder
+    own_python: bool  # the interpreter was chosen: no other will do
     environment: dict[str, str]  # what sets the worker's apart
     without: tuple[str, ...]  # variables that it lacks
     code: Parcel
@@ -88,6 +89,10 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
     if not shared and job.data is None:
         return {"node": node, "unseen": True}
     started = _now()
+    python = python_here(job.command[0], job.own_python)
+    if python is None:
+        reason = f"the node {node['host']} has no {job.command[0]}, which was chosen to run the framework"
+        return {"node": node, "started": started, "ended": _now(), "ending": (2, reason, True)}
     last = None  # reference to the last letter's arrival
 
     def tell(event: dict[str, Any]) -> None:
@@ -105,12 +110,11 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
     for name, content in ({} if shared else job.files).items():
         (directory / name).write_bytes(content)
     with claim_cores(job.threads, base) as cores:
-        command = [*job.command, str(study), job.path, "--threads", str(job.threads), "--supervised"]
+        command = [python, *job.command[1:], str(study), job.path]
+        command += ["--threads", str(job.threads), "--supervised"]
         if cores:
             command += ["--cores", ",".join(map(str, cores))]
-        environment = environment_here(job, code)
-        if not Path(command[0]).exists():  # an environment that lies elsewhere on this node
-            command[0] = sys.executable
+        environment = environment_here(job.environment, job.without, code)
         log = directory / "run.log"
         with log.open("ab" if job.attempt > 1 else "wb") as words:
             process = start_worker(command, environment, words, folder=code)
@@ -130,6 +134,7 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
 
 def answer(
     command: tuple[str, ...],
+    own_python: bool,
     environment: dict[str, str],
     without: tuple[str, ...],
     code: Parcel,
@@ -138,12 +143,13 @@ def answer(
     """Exit code and what a command says on its standard output and error, started as a worker would be."""
     import ray
 
-    job = Job("", 1, "", None, 1, command, environment, without, code, None, {})
     folder = unpack(code, own_folder(), ray.get)
-    python = command[0] if Path(command[0]).exists() else sys.executable
+    python = python_here(command[0], own_python)
+    if python is None:
+        return 127, "", f"the node {socket.gethostname()} has no {command[0]}"
     said = subprocess.run(
         [python, *command[1:]],
-        env=environment_here(job, folder),
+        env=environment_here(environment, without, folder),
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -159,12 +165,18 @@ def forget(digest: str) -> None:
     shutil.rmtree(own_folder() / digest, ignore_errors=True)
 
 
-def environment_here(job: Job, code: Path) -> dict[str, str]:
+def environment_here(changes: dict[str, str], without: tuple[str, ...], code: Path) -> dict[str, str]:
     """The environment of a worker on this node: this node's own, changed as the driver's would be."""
-    environment = {name: value for name, value in os.environ.items() if name not in job.without}
-    environment |= job.environment
+    environment = {name: value for name, value in os.environ.items() if name not in without} | changes
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     return environment
+
+
+def python_here(path: str, own: bool) -> str | None:
+    """The driver's interpreter, or where it lies elsewhere on this node and was not chosen, that of the node's Ray."""
+    if Path(path).exists():
+        return path
+    return None if own else sys.executable
 
 
 def own_folder() -> Path:

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import config, engines, measure, node, workers
+from common import config, engines, interpreters, measure, node, workers
 from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
 from common.config import RECORDED_VARIABLES, Engine, Run, Study
+from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
 from common.measure import COMMIT_VARIABLE
@@ -117,7 +118,10 @@ def probe_cluster(frameworks: Sequence[str], engine: Engine) -> dict[str, dict[s
             command = engines.worker_command(name, "info", "--brief")
             environment = engines.worker_environment(name, "cuda", "float32", 1)
             sent, without = _changes(environment, "cuda")
-            said = ray.get(ask.remote(tuple(command), sent, without, code, engines.PROBE_TIMEOUT_SECONDS))
+            own = _has_own_python(name)
+            said = ray.get(
+                ask.remote(tuple(command), own, sent, without, code, engines.PROBE_TIMEOUT_SECONDS)
+            )
             facts[name] = engines.read_probe(name, command, *said)
         return facts
 
@@ -167,7 +171,9 @@ class _Driver:
         self._gpus = engine.gpus * study.devices if study.device == "cuda" else 0.0
         self._memory = Memory(study, read_study(directory).complete)
         self._code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
-        self._commit = measure.git_commit(engines.ROOT) or ""
+        self._told = {COMMIT_VARIABLE: measure.git_commit(engines.ROOT) or ""}
+        if self._gpus < 1:  # a GPU is given to one run alone, a processor never
+            self._told[BESIDE_OTHERS] = "1"
         self._data: Parcel | None = None
         self._mailbox = self._open_mailbox()
         self._begun: dict[tuple[str, int], Mapping[str, Any]] = {}  # (run, try) -> {started, node}
@@ -212,7 +218,8 @@ class _Driver:
             mark=self._mark,
             threads=threads,
             command=tuple(engines.worker_command(run.framework, "run")),
-            environment=sent | {COMMIT_VARIABLE: self._commit},
+            own_python=_has_own_python(run.framework),
+            environment=sent | self._told,
             without=without,
             code=self._code,
             data=self._data,
@@ -361,6 +368,10 @@ def _changes(environment: Mapping[str, str], device: str) -> tuple[dict[str, str
         if name not in own and (name in RECORDED_VARIABLES or os.environ.get(name) != value)
     }
     return sent, tuple(name for name in os.environ if name not in environment)
+
+
+def _has_own_python(framework: str) -> bool:
+    return interpreters.own_interpreter(engines.module_of(framework)) is not None
 
 
 def _explain_loss(error: Exception) -> str:

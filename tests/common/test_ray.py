@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -17,17 +18,19 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from interpreter_fixture import write_interpreter
+from rich.console import Console
 from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import config, engines, ray_engine
+from common import config, engines, interpreters, measure, ray_engine
 from common.attempts import FILE
 from common.config import Engine, Run, Study
-from common.engines import execute
+from common.engines import execute, opened
 from common.errors import StudyError
 from common.ray_engine import MARK, connected
 from common.results import read_json, read_run, read_study, run_directory
-from common.study import missing_runs, prepare_study
+from common.study import carry_out, missing_runs, prepare_study
 
 __all__ = ["tiny_world"]  # a fixture
 
@@ -335,9 +338,42 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
     assert wait_until(lambda: gone(worker), SECONDS)
     assert read_run(there, run) is None
     assert list(there.glob(f"{MARK}*"))  # what the dead driver left
-    execute(there, study, [run], Told(), world.engine)
-    assert missing_runs(study, there) == study.runs()[1:]
+    text = io.StringIO()
+    study = dataclasses.replace(study, seeds=1)
+    assert carry_out(study, there, Console(file=text, width=200), world.engine) == []
+    lines = text.getvalue().splitlines()
+    assert any(line.startswith("Ray: 1 node with 1 CPUs, 0 GPUs and ") for line in lines)
+    assert any(line.endswith("done") and line.startswith("[1/1]") for line in lines)
     assert not list(there.glob(f"{MARK}*"))
+
+
+def test_a_framework_runs_under_the_interpreter_that_was_chosen_or_not_at_all(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("fake_worker", monkeypatch)
+    directory, told = tmp_path / "study", Told()
+    study = fake_study(directory, {}, seeds=1)
+    (run,) = study.runs()
+    monkeypatch.setitem(interpreters.VARIABLES, "fake_worker", "STROKE_PYTHON_FAKE")
+    monkeypatch.setenv("STROKE_PYTHON_FAKE", str(tmp_path / "nowhere" / "python"))
+    execute(directory, study, [run], told, world.engine)
+    (reason,) = told.of(run, "failed")
+    assert "nowhere/python, which was chosen to run the framework" in reason
+    assert len(attempts_of(directory, run)) == 1
+    wrapper = write_interpreter(tmp_path / "python", f'exec env OWN_PYTHON=1 "{sys.executable}" "$@"')
+    monkeypatch.setenv("STROKE_PYTHON_FAKE", wrapper)
+    execute(directory, study, [run], told, world.engine)
+    assert told.of(run, "complete") == [True]
+    environment = read_json(directory / "seen0.json")["environment"]
+    assert environment["OWN_PYTHON"] == "1"
+    assert "STROKE_PYTHON_FAKE" not in environment
+
+
+def test_without_an_address_ray_is_started_here_and_ended() -> None:
+    with opened(Engine("ray")) as words:
+        assert words.startswith(f"Ray: 1 node with {measure.usable_cores()} CPUs, ")
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
