@@ -18,7 +18,9 @@ from common import measure
 from common.fitting import Emit
 
 POWERCAP = Path("/sys/class/powercap")
-BESIDE_OTHERS = "STROKE_FRAMEWORKS_BESIDE_OTHERS"  # set where others may compute on what a run's counter counts
+BESIDE_OTHERS = (
+    "STROKE_FRAMEWORKS_BESIDE_OTHERS"  # set where others may compute on what a run's counter counts
+)
 NVML = "libnvidia-ml.so.1"  # comes with the driver
 Read = Callable[[], float | None]  # joules so far
 

@@ -77,7 +77,14 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
 
     draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
     study = record.study
-    settings = Settings(study.device, study.precision, threads, draws, study.deterministic, study.devices)
+    settings = Settings(
+        study.device,
+        study.precision,
+        threads,
+        draws,
+        deterministic=study.deterministic,
+        devices=study.devices,
+    )
     device = framework.configure(settings)
     opening = time.perf_counter()
     data = load_data(record, run, task, spec, recipe)
