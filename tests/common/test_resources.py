@@ -152,7 +152,7 @@ def test_what_is_sent_suffices_for_a_run(tmp_path: Path, tiny_world: None) -> No
     (directory / "runs" / RUN.path / "run.json").write_text("{}")
     sent = {path.relative_to(directory).as_posix() for path in study_files(directory)}
     (cache,) = record.document["caches"].values()
-    assert sent >= {"study.json", "data/samples.csv", "data/split.csv", f"{cache}/images.npy"}
+    assert sent >= {"study.json", "data/samples.csv", "data/split.csv", f"{cache}/images-00000.npy"}
     assert not any(name.startswith("runs/") for name in sent)
     code = {path.relative_to(ROOT).as_posix() for path in code_files(ROOT)}
     assert code >= {"common/__init__.py", "torch_impl/__main__.py", "keras_impl/layers.py"}
