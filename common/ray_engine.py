@@ -277,6 +277,11 @@ class _Driver:
         except errors.RayError as error:
             answer = {"ending": (None, _explain_loss(error))}
         if answer.get("unseen"):
+            if self._study.cache_limit:
+                raise StudyError(
+                    f"a node does not see {self._directory}, and of a study with --cache-limit some slices are decoded "
+                    "from their files; leave --cache-limit out or put the study where every node sees it"
+                )
             if self._data is None:
                 self._data = pack(
                     self._directory, study_files(self._directory), self._ray.put, self._directory.name
