@@ -11,6 +11,7 @@ from keras import ops
 
 from common.cuda_packages import NO_GPU, unmet
 from common.errors import StudyError
+from common.framework import Array, Weights
 from common.measure import visible_gpus
 
 _device, _deterministic = "cpu", False  # set by `choose`, once a process
@@ -113,6 +114,30 @@ def why_no_cuda() -> str:
     if torch.version.cuda is None:
         return f"this PyTorch ({torch.__version__}) is built without CUDA; install PyPI's, not that of the CPU index"
     return f"PyTorch, built for CUDA {torch.version.cuda}, finds no device that it can use; see `nvidia-smi`"
+
+
+def read_generators() -> dict[str, Array]:
+    """State of each generator that draws for the framework, uint8: "cpu", and "cuda" where that is the device.
+
+    None but on the torch backend, where dropout of a layer without a seed of its own draws from PyTorch's.
+    """
+    if keras.backend.backend() != "torch":
+        return {}
+    torch = _torch()
+    states = {"cpu": torch.get_rng_state()}
+    if _device == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    return {name: state.numpy().copy() for name, state in states.items()}
+
+
+def write_generators(states: Weights) -> None:
+    """Inverse of `read_generators`."""
+    if keras.backend.backend() != "torch":
+        return
+    torch = _torch()
+    torch.set_rng_state(torch.from_numpy(states["cpu"].copy()))
+    if _device == "cuda":
+        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"].copy()))
 
 
 def synchronise() -> None:

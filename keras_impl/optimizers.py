@@ -80,7 +80,9 @@ def write_memory(optimizer: keras.optimizers.Optimizer, memory: Weights) -> None
 
 def _memory(optimizer: keras.optimizers.Optimizer) -> Iterator[tuple[str, str, Any, Any]]:
     """(moment, name of the tensor, Keras's variable of the moment, the tensor itself) of all that is stepped."""
-    for index, (name, like) in enumerate(zip(optimizer.tensor_names, optimizer.learning, strict=True)):
+    # Keras's own list of them; one of ours it would take for further variables of the optimizer
+    tensors = zip(optimizer.tensor_names, optimizer._trainable_variables, strict=True)
+    for index, (name, like) in enumerate(tensors):
         for moment, own in MOMENTS.items():
             yield moment, name, getattr(optimizer, own)[index], like
 
@@ -104,7 +106,6 @@ class _AdamW(keras.optimizers.Adam):
         if self.built:
             return
         super().build(variables)
-        self.learning = variables
         self.tensor_names = [tensor_name(variable) for variable in variables]
         if self.traced:
             shape, dtype = (len(variables),), keras.config.floatx()

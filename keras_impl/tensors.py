@@ -115,20 +115,24 @@ def from_torch_layout(array: Array, like: keras.Variable) -> Array:
 
 
 def read_draws(model: keras.Model) -> dict[str, Array]:
-    """Where the framework's own draws stand, `draws.NAME`: here of each layer that draws, a seed and a counter."""
-    return {name: np.array(ops.convert_to_numpy(one.state)) for name, one in _generators(model).items()}
+    """Where the framework's own draws stand, `draws.NAME`: here of each layer that draws, a seed and a counter, and of
+    the backend's generators, where Keras draws from those.
+    """
+    layers = {name: np.array(ops.convert_to_numpy(one.state)) for name, one in _generators(model).items()}
+    return {f"draws.{name}": state for name, state in (layers | devices.read_generators()).items()}
 
 
 def write_draws(model: keras.Model, draws: Weights) -> None:
     """Inverse of `read_draws`; what has another name is passed over."""
     for name, one in _generators(model).items():
-        one.state.assign(np.array(draws[name]))
+        one.state.assign(np.array(draws[f"draws.{name}"]))
+    devices.write_generators({name: draws[f"draws.{name}"] for name in devices.read_generators()})
 
 
 def _generators(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:
     layers = {layer.name: layer for layer in model._flatten_layers()}
     return {
-        f"draws.{name}": layer.seed_generator
+        name: layer.seed_generator
         for name, layer in layers.items()
         if isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator)
     }

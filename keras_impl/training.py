@@ -16,6 +16,7 @@ from common.config import Recipe
 from common.framework import Array, Batch, Weights
 from common.weights import check_weights
 from keras_impl import optimizers, replicas
+from keras_impl.devices import read_generators, write_generators
 from keras_impl.layers import set_masks
 from keras_impl.losses import Loss, loss_of
 from keras_impl.optimizers import create_optimizer, head_ids, read_memory, set_learning_rate, write_memory
@@ -219,6 +220,7 @@ def _fit(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np
     to_learn, to_begin = itertools.tee(batches)
     lock = threading.Lock()
     means: list[float] = []
+    drawn = read_generators()
 
     def pull(pairs: Iterator[tuple[Batch, float]]) -> tuple[Batch, float] | None:
         with lock:
@@ -230,6 +232,10 @@ def _fit(trainer: Trainer, batches: Iterable[tuple[Batch, float]]) -> NDArray[np
 
     class Steps(keras.callbacks.Callback):
         upcoming = pull(to_begin)
+
+        def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+            # On the torch backend Keras draws to find the shapes, but only the first time in a process
+            write_generators(drawn)
 
         def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             assert self.upcoming is not None

@@ -4,6 +4,7 @@ import torch
 
 from common.cuda_packages import NO_GPU
 from common.errors import StudyError
+from common.framework import Array, Weights
 from common.measure import visible_gpus
 
 # TF32 in matrix products and in convolutions as PyTorch comes, before `choose` turns it off; for `defaults`
@@ -84,6 +85,21 @@ def why_no_cuda() -> str:
     except (RuntimeError, AssertionError) as error:
         return f"built for CUDA {torch.version.cuda}, it says: {str(error).splitlines()[0].rstrip('. ')}"
     return f"built for CUDA {torch.version.cuda}, it finds no device that it can use; see `nvidia-smi`"
+
+
+def read_generators() -> dict[str, Array]:
+    """State of each generator that draws for the framework, uint8: "cpu", and "cuda" where that is the device."""
+    states = {"cpu": torch.get_rng_state()}
+    if _device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(_device)
+    return {name: state.numpy().copy() for name, state in states.items()}
+
+
+def write_generators(states: Weights) -> None:
+    """Inverse of `read_generators`."""
+    torch.set_rng_state(torch.from_numpy(states["cpu"].copy()))
+    if _device.type == "cuda":
+        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"].copy()), _device)
 
 
 def synchronise() -> None:

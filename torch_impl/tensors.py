@@ -96,20 +96,15 @@ def write_weights(model: nn.Module, weights: Weights) -> None:
 
 
 def read_draws(model: nn.Module) -> dict[str, Array]:
-    """Where the framework's own draws stand, `draws.NAME`: here of each device, whatever the model."""
-    del model
-    found = {"draws.cpu": torch.get_rng_state().numpy().copy()}
-    if devices.current().type == "cuda":
-        found["draws.cuda"] = torch.cuda.get_rng_state(devices.current()).numpy().copy()
-    return found
+    """Where the framework's own draws stand, `draws.NAME`: here of the generator of each device."""
+    del model  # its layers keep nothing
+    return {f"draws.{name}": state for name, state in devices.read_generators().items()}
 
 
 def write_draws(model: nn.Module, draws: Weights) -> None:
     """Inverse of `read_draws`; what has another name is passed over."""
     del model
-    torch.set_rng_state(torch.from_numpy(np.array(draws["draws.cpu"])))
-    if devices.current().type == "cuda":
-        torch.cuda.set_rng_state(torch.from_numpy(np.array(draws["draws.cuda"])), devices.current())
+    devices.write_generators({name: draws[f"draws.{name}"] for name in devices.read_generators()})
 
 
 def _named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
