@@ -25,7 +25,6 @@ MARKERS = {"build": "o", "prepare": "s", "open": "^", "epoch": "D"}
 
 def write_page(table: pd.DataFrame, pixels: int, out: Path) -> None:
     """`scale.md`."""
-    few, many = table["slices"].min(), table["slices"].max()
     lines = [
         "# What more slices cost",
         "",
@@ -44,15 +43,16 @@ def write_page(table: pd.DataFrame, pixels: int, out: Path) -> None:
             f"| {row.slices:,} | {WORDS[row.step]} | {row.images_per_cpu_second:,.0f} | {row.cpu_seconds:,.1f} | "
             f"{row.start_mib:.0f} | {row.peak_mib:.0f} | {helper} | {disk} |"
         )
-    if many > few:
-        lines += ["", f"From {few:,} to {many:,} slices the peak grows, for each slice more:", ""]
+    counts = sorted(set(table["slices"]))
+    if len(counts) > 1:
+        few, many = counts[-2:]
+        lines += ["", f"From {few:,} to {many:,} slices the peak grows, for each slice more, by:", ""]
         for step, those in table.groupby("step", sort=False):
-            if len(those) > 1:
-                ends = those.sort_values("slices").iloc[[0, -1]]
-                more = (ends["peak_mib"].iloc[1] - ends["peak_mib"].iloc[0]) * 1024
-                each = more / (ends["slices"].iloc[1] - ends["slices"].iloc[0])
-                lines.append(f"- {WORDS[str(step)]}: {each:.2f} kB")
-        lines += ["", f"A slice's pixels are {pixels**2 / 1024:.0f} kB."]
+            peak = those.set_index("slices")["peak_mib"]
+            if {few, many} <= set(peak.index):
+                each = (peak[many] - peak[few]) * 1024 / (many - few)
+                lines.append(f"- {WORDS[str(step)]}: {each:.2f} KiB")
+        lines += ["", f"The pixels of a slice are {pixels**2 / 1024:.0f} KiB."]
     write_text(out / "scale.md", "\n".join(lines) + "\n")
 
 

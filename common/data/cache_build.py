@@ -151,7 +151,7 @@ def fill_cache(
         write_json(directory / "cache.json", document)
     except OSError as error:
         raise StudyError(
-            f"{directory} cannot be written: {error.strerror or error}; free space or choose another --out, or give "
+            f"{directory} cannot be written: {error.strerror or error}; free space or choose another --out, or keep "
             f"less of it with --cache-limit ({kept:,} of {len(samples):,} slices are finished and kept)"
         ) from error
     _tell_uncached(plan, time.perf_counter() - began, missing, max(processes, 1), say)
