@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.kinds) - set(KINDS):
         parser.error(f"{', '.join(sorted(unknown))} is no kind; give some of {', '.join(KINDS)}")
+    # What a shell starts in the background ignores Ctrl-C, and so does all that is started from there
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="disturbed-") as scratch:
         began = time.monotonic()
@@ -106,8 +109,7 @@ def disturb(kind: str, folder: Path, moment: float, wanted: Mapping[str, str]) -
             command.wait(moment)
             disturbed = False
         except subprocess.TimeoutExpired:
-            disturbed = True
-            trouble.act(scene)
+            disturbed = trouble.act(scene) is not False
         first, said = finish(command)
         trouble.mend(scene)
         code, commands = first, 1

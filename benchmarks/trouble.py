@@ -16,6 +16,7 @@ import psutil
 
 DISK_MIB = 256
 SLEEP_SECONDS = 5.0
+POLL_SECONDS = 0.1
 ROOM_MIB = 64  # of address space that a worker may still take
 
 # Preloaded: the clock of the wall goes back by a day after so many seconds; that of the machine does not
@@ -66,8 +67,9 @@ def _nothing_after(folder: Path, out: Path) -> None:
 
 @dataclass(frozen=True)
 class Trouble:
-    """One kind. `act` makes it while the command works; `before` is called before the command starts, and returns
-    environment variables for it; `mend` after the command has ended, before the next; `after` at the very end.
+    """One kind. `act` makes it while the command works; False: it came too late. `before` is called before the command
+    starts, and returns environment variables for it; `mend` after the command has ended, before the next; `after` at
+    the very end.
     """
 
     about: str
@@ -80,14 +82,16 @@ class Trouble:
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
-def _workers(scene: Scene) -> list[psutil.Process]:
-    """The processes that train, in the order in which they were started."""
-    found = []
-    for process in scene.process.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if {"torch_impl", "keras_impl"} & set(process.cmdline()):
-                found.append(process)
-    return found
+def _worker(scene: Scene) -> psutil.Process | None:
+    """A process that trains, waited for while the command is at work; None where there comes none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while scene.process.status() != psutil.STATUS_ZOMBIE:
+            for process in scene.process.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if {"torch_impl", "keras_impl"} & set(process.cmdline()) and "run" in process.cmdline():
+                        return process
+            time.sleep(POLL_SECONDS)
+    return None
 
 
 def _signal_all(scene: Scene, number: int) -> None:
@@ -96,9 +100,11 @@ def _signal_all(scene: Scene, number: int) -> None:
             process.send_signal(number)
 
 
-def _kill_worker(scene: Scene) -> None:
-    for process in _workers(scene)[:1]:
-        process.kill()
+def _kill_worker(scene: Scene) -> bool:
+    if (process := _worker(scene)) is None:
+        return False
+    process.kill()
+    return True
 
 
 def _sleep(scene: Scene) -> None:
@@ -113,10 +119,12 @@ def _second_command(scene: Scene) -> None:
         raise AssertionError(f"a second command on one folder ended with {code}: {said}")
 
 
-def _starve(scene: Scene) -> None:
-    for process in _workers(scene)[:1]:
-        limit = process.memory_info().vms + ROOM_MIB * 2**20
-        process.rlimit(psutil.RLIMIT_AS, (limit, limit))
+def _starve(scene: Scene) -> bool:
+    if (process := _worker(scene)) is None:
+        return False
+    limit = process.memory_info().vms + ROOM_MIB * 2**20
+    process.rlimit(psutil.RLIMIT_AS, (limit, limit))
+    return True
 
 
 def _preload_clock(folder: Path, out: Path, moment: float) -> dict[str, str]:
