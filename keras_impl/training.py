@@ -137,11 +137,11 @@ def _stateless_step(
         trainable, memory = optimizer.stateless_apply(memory, gradients, trainable)
         return value, (trainable, rest, memory)
 
-    where = None  # XLA decides
-    if (
-        replicas.describe_replicas()
-    ):  # as they are, whole on every device, where XLA may leave a variable divided
-        where = [[variable.value.sharding for variable in group] for group in _state_of(model, optimizer)]
+    where = None  # XLA decides, and may leave a variable divided among devices
+    if replicas.describe_replicas():  # as they are, whole on every device
+        where = tuple(
+            [variable.value.sharding for variable in group] for group in _state_of(model, optimizer)
+        )
     return jax.jit(step, donate_argnums=0, out_shardings=(None, where))
 
 
