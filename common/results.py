@@ -21,7 +21,7 @@ spec, recipe  the model spec and recipe as this framework had them in its lane (
 environment   {name: version or setting}       variables  {environment variable: value}
 device        "cpu" | "cuda"                   threads    int        precision  "bfloat16" | "float32" | "float64"
 replicas      null | {devices, processes, batch_norm, backend}   of a run that several devices share: `threads` are
-              those of one of them, timings and memory those of the first process (older records lack it)
+              those of one of them, timings and memory those of the first one (older records lack it)
 git_commit    str | null                       command    what repeats this run
 data          {samples_sha256, split_sha256, cache_sha256, counts: {split: {samples, patients, class name: n, ...}}};
               of a segmentation run also masks_sha256, the decoded masks, as cache_sha256 the decoded pixels

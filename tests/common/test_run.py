@@ -35,6 +35,7 @@ from common.alarms import STOP_RULE
 from common.config import TASKS, ConvNextSpec, ModelSpec, Run, Study
 from common.data.batches import Part, Witness, evaluation_batches, training_batches, weigh_classes
 from common.data.cache import open_cache
+from common.distributed import RANK
 from common.errors import StudyError
 from common.fitting import Fit, describe_speed, fit_model, judge
 from common.flops import forward_work
@@ -116,6 +117,19 @@ def logits_of(framework: TinyFramework, model: Model, part: Part) -> NDArray[np.
 
 
 # --- a whole run --------------------------------------------------------------------------------------------------
+
+
+def test_a_rank_that_does_not_lead_trains_and_touches_no_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_directory(directory, A)
+    folder.mkdir(parents=True)
+    (folder / "history.csv").write_text("of the first rank")
+    monkeypatch.setenv(RANK, "1/2")
+    framework = TinyFramework("tiny-a")
+    carry_through(directory, A, framework)
+    assert framework.epochs_trained == RECIPE.epochs
+    assert [path.read_text() for path in folder.iterdir()] == ["of the first rank"]
 
 
 def test_a_run_leaves_its_files_and_a_true_record(directory: Path) -> None:
