@@ -511,6 +511,30 @@ def test_a_damaged_shard_is_told_and_built_again(tmp_path: Path, samples: pd.Dat
 
 
 @pytest.mark.usefixtures("shards_of_five")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"form": 2}',
+        '{"form": 2, "rows_per_shard": 0, "shards": [], "sha256": ""}',
+        '{"ids": 3}',
+    ],
+)
+def test_a_damaged_description_is_made_again_from_the_shards(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    cache = build_cache(samples, 16, tmp_path / "cache", room=5 * 256)
+    before = files_of(cache.directory)
+    (cache.directory / "cache.json").write_text(text)
+    (cache.directory / "sources.json").write_text(text)
+    monkeypatch.setattr(decoding, "read_slice", lambda path: pytest.fail(f"{path} was decoded again"))
+    assert build_cache(samples, 16, tmp_path / "cache", room=5 * 256) == cache
+    assert files_of(cache.directory) == before
+
+
+@pytest.mark.usefixtures("shards_of_five")
 def test_a_shard_that_comes_out_otherwise_is_no_part_of_the_old_cache(
     tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
