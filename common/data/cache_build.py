@@ -179,10 +179,17 @@ class _Plan:
 
 def _finished(directory: Path) -> dict[str, Any] | None:
     """The description of a finished cache; None where there is none, or none to make sense of."""
+    document = _read_or_none(directory / "cache.json") or {}
+    kinds = {"rows_per_shard": int, "shards": list, "sha256": str}
+    if "form" not in document:
+        kinds = {"ids": list, "offset": int, "size": int, "sha256": str}
+    known = all(isinstance(document.get(name), kind) for name, kind in kinds.items())
+    return document if known and document.get("rows_per_shard", 1) > 0 else None
+
+
+def _read_or_none(path: Path) -> dict[str, Any] | None:
     try:
-        document = read_json(directory / "cache.json")
-        known = {"form", "rows_per_shard", "shards", "sha256"} <= set(document)
-        return document if known or {"ids", "offset", "sha256"} <= set(document) else None
+        return read_json(path)
     except StudyError:
         return None
 
@@ -215,7 +222,11 @@ def _done(
     for number, span in enumerate(spans):
         path = shard_path(directory, number)
         document = whole_shard(directory, number, len(span), masks)
-        if document is not None and finished and file_digest(path) != finished["shards"][number]:
+        if (
+            document is not None
+            and finished
+            and [file_digest(path)] != finished["shards"][number : number + 1]
+        ):
             document = None
         if document is None:
             if finished or path.exists():
@@ -280,7 +291,7 @@ def _write_sources(
             }
     if not places:
         path.unlink(missing_ok=True)
-    elif not (refresh and path.exists() and read_json(path) == places):
+    elif not (refresh and _read_or_none(path) == places):
         write_json(path, places)
     return len(places)
 

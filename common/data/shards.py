@@ -218,10 +218,13 @@ def write_shard(
             masks_digest.update(b"lesion" if decoded.mask is not None else b"none" if known else b"unknown")
             if decoded.mask_doubt:
                 doubtful_masks.append(DoubtfulMask(sample.id, **vars(decoded.mask_doubt)))
+    path = directory / f"images-{number:05d}.npy"
+    if not keep_pixels:  # of an earlier, damaged shard
+        path.unlink(missing_ok=True)
     document: dict[str, Any] = {
         "ids": ids,
         "sha256": digest.hexdigest(),
-        "images": save_rows(directory / f"images-{number:05d}.npy", images) if keep_pixels else None,
+        "images": save_rows(path, images) if keep_pixels else None,
         "digests": digests,
         "unreadable": [vars(row) for row in unreadable],
         "grid_mm": grid_mm,

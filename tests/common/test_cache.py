@@ -17,7 +17,16 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from tiny import make_mask, make_row, make_samples, write_cache, write_pictures
+from tiny import (
+    TinyFramework,
+    make_mask,
+    make_row,
+    make_samples,
+    make_study,
+    tiny_world,
+    write_cache,
+    write_pictures,
+)
 
 from common import config
 from common.config import Phantom
@@ -32,7 +41,11 @@ from common.data.phantom import Drawing, draw, phantom_samples
 from common.data.samples import NO_LESION, OVERLAY, sample_table
 from common.errors import StudyError
 from common.options import byte_count
-from common.results import pack_masks, write_json
+from common.results import pack_masks, run_directory, write_json
+from common.run import execute
+from common.study import prepare_study
+
+__all__ = ["tiny_world"]  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -511,6 +524,30 @@ def test_a_damaged_shard_is_told_and_built_again(tmp_path: Path, samples: pd.Dat
 
 
 @pytest.mark.usefixtures("shards_of_five")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"form": 2}',
+        '{"form": 2, "rows_per_shard": 0, "shards": [], "sha256": ""}',
+        '{"ids": 3}',
+    ],
+)
+def test_a_damaged_description_is_made_again_from_the_shards(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    cache = build_cache(samples, 16, tmp_path / "cache", room=5 * 256)
+    before = files_of(cache.directory)
+    (cache.directory / "cache.json").write_text(text)
+    (cache.directory / "sources.json").write_text(text)
+    monkeypatch.setattr(decoding, "read_slice", lambda path: pytest.fail(f"{path} was decoded again"))
+    assert build_cache(samples, 16, tmp_path / "cache", room=5 * 256) == cache
+    assert files_of(cache.directory) == before
+
+
+@pytest.mark.usefixtures("shards_of_five")
 def test_a_shard_that_comes_out_otherwise_is_no_part_of_the_old_cache(
     tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -632,6 +669,25 @@ def test_masks_are_kept_whatever_the_limit(tmp_path: Path, masked: pd.DataFrame)
         StudyError, match=r"--cache-limit 0\.1 kB is below the 0\.16 kB that the lesion masks"
     ):
         share_room({16: need}, 100)
+
+
+@pytest.mark.usefixtures("shards_of_five", "tiny_world")
+def test_a_run_is_the_same_whatever_the_limit(tmp_path: Path) -> None:
+    """24 slices of 16 px: all kept, or ten of them."""
+    data = write_pictures(tmp_path / "pictures")
+    blobs = []
+    for name, limit in (("all", 0), ("some", 10 * 256)):
+        study = make_study(data, frameworks=("tiny-a",), seeds=1, cache_limit=limit)
+        said: list[str] = []
+        record = prepare_study(study, tmp_path / name, say=said.append)
+        assert any("no room for 14 of 24 slices" in text for text in said) == bool(limit)
+        (run,) = record.study.runs()
+        execute(TinyFramework(), tmp_path / name, run, 1, lambda event: None)
+        blobs.append((run_directory(tmp_path / name, run) / "predictions.npz").read_bytes())
+        assert sum(
+            len(open_cache(path.parent).sources) for path in (tmp_path / name).rglob("cache.json")
+        ) == (14 if limit else 0)
+    assert blobs[0] == blobs[1]
 
 
 @pytest.mark.parametrize(
