@@ -70,6 +70,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="4 runs each (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="of runs that do nothing (default: %(default)s)"
+    )
     parser.add_argument("--drive", type=Path, metavar="STUDY", help=argparse.SUPPRESS)
     parser.add_argument("--engine", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--every", type=int, default=1, help=argparse.SUPPRESS)
@@ -78,15 +81,15 @@ def main() -> int:
     if given.drive:
         return drive(given.drive, Engine(**given.engine), given.every, given.idle)
     with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
-        rows = measured(Path(scratch), given.seeds)
+        rows = measured(Path(scratch), given.seeds, given.rounds)
     write_csv(given.out / "cluster.csv", pd.DataFrame(rows, columns=["what", "value", "unit"]))
-    text = markdown(rows)
+    text = markdown(rows, given.rounds)
     write_text(given.out / "cluster.md", text)
     print(text)
     return 0
 
 
-def measured(scratch: Path, seeds: int) -> list[tuple[str, str, str]]:
+def measured(scratch: Path, seeds: int, rounds: int) -> list[tuple[str, str, str]]:
     """Every row of the table: what, value, unit."""
     (scratch / "idle_worker.py").write_text(IDLE_WORKER)
     os.environ |= {**QUIET, "RAY_worker_niceness": "0", "TMPDIR": str(scratch)}
@@ -99,7 +102,7 @@ def measured(scratch: Path, seeds: int) -> list[tuple[str, str, str]]:
     runs = study.runs()
     with cluster() as nodes:
         address = nodes.address
-        overheads = idle_overheads(scratch, address)
+        overheads = idle_overheads(scratch, address, rounds)
         print(f"overhead a run: {overheads}", flush=True)
         here = start(local, Engine())
         print(f"local: {here}", flush=True)
@@ -198,7 +201,7 @@ def start(
     return Driven(**json.loads(next(line for line in lines if line.startswith('{"seconds"'))))
 
 
-def idle_overheads(scratch: Path, address: str) -> tuple[float, float]:
+def idle_overheads(scratch: Path, address: str, rounds: int) -> tuple[float, float]:
     """Seconds a run that does nothing, by local processes and on Ray: medians of alternated blocks."""
     study = dataclasses.replace(grid(IDLE_RUNS), frameworks=("torch",), tasks=("binary",))
     study = dataclasses.replace(
@@ -207,7 +210,7 @@ def idle_overheads(scratch: Path, address: str) -> tuple[float, float]:
         specs={"binary/cnn": study.specs["binary/cnn"]},
     )
     seconds: dict[str, list[float]] = {"local": [], "ray": []}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         order = ("local", "ray") if number % 2 == 0 else ("ray", "local")
         for name in order:
             directory = scratch / f"idle-{name}-{number}"
@@ -312,7 +315,7 @@ def _same(a: Path, b: Path, run: Run) -> bool:
     )
 
 
-def markdown(rows: list[tuple[str, str, str]]) -> str:
+def markdown(rows: list[tuple[str, str, str]], rounds: int) -> str:
     """The table, and on what it was measured."""
     machine = measure.common_environment()
     where = f"{machine['cpu']}, {machine['cores']} cores"
@@ -324,7 +327,7 @@ def markdown(rows: list[tuple[str, str, str]]) -> str:
         f"Plain CNN and U-Net of the quick profile, {' and '.join(FRAMEWORKS)}, {PATIENTS} patients, {EPOCHS} epochs,",
         f"1 thread a run; a cluster of {NODES} nodes of 1 CPU on one machine ({where};",
         f"load average at the end {os.getloadavg()[0]:.1f}). Runs that do nothing: {IDLE_RUNS} a block, median of",
-        f"{ROUNDS} alternated blocks.",
+        f"{rounds} alternated block{'s' * (rounds > 1)}.",
         "",
         "| | | |",
         "|---|---:|---|",

@@ -168,11 +168,11 @@ class _Driver:
     ) -> None:
         self._ray, self._directory, self._study = ray, directory, study
         self._on_event, self._mark = on_event, mark
-        self._gpus = engine.gpus if study.device == "cuda" else 0.0
+        self._gpus = engine.gpus * study.devices if study.device == "cuda" else 0.0
         self._memory = Memory(study, read_study(directory).complete)
         self._code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
         self._told = {COMMIT_VARIABLE: measure.git_commit(engines.ROOT) or ""}
-        if self._gpus < 1:  # a GPU is given to one run alone, a processor never
+        if study.device == "cpu" or engine.gpus < 1:  # a GPU is given to one run alone, a processor never
             self._told[BESIDE_OTHERS] = "1"
         self._data: Parcel | None = None
         self._mailbox = self._open_mailbox()
@@ -206,6 +206,9 @@ class _Driver:
         """A task for a run; None where its folder may not be written, which is told."""
         run, study = one.run, self._study
         directory = run_directory(self._directory, run)
+        if one.past and (record := read_run(self._directory, run)) and record.complete:
+            self._on_event(run, {"complete": True})  # a try that was taken for lost has come to its end
+            return None
         if fault := make_room(directory):
             self._on_event(run, {"failed": fault})
             return None
@@ -217,6 +220,7 @@ class _Driver:
             study=str(self._directory),
             mark=self._mark,
             threads=threads,
+            cores=threads * study.devices,
             command=tuple(engines.worker_command(run.framework, "run")),
             own_python=_has_own_python(run.framework),
             environment=sent | self._told,
@@ -226,7 +230,8 @@ class _Driver:
             files=files_to_go_on(directory, one.number > 1) if self._data else {},
         )
         memory = self._memory.expected_mib(run) * one.memory_factor
-        demand = demand_of(list(_nodes(self._ray).values()), self._threads, threads, self._gpus, memory)
+        nodes, usual = list(_nodes(self._ray).values()), self._threads * study.devices
+        demand = demand_of(nodes, usual, job.cores, self._gpus, memory)
         task = self._ray.remote(node.carry_out).options(
             num_cpus=demand.cpus,
             num_gpus=demand.gpus,
@@ -242,7 +247,8 @@ class _Driver:
         while True:
             nodes = list(_nodes(self._ray).values())
             threads = threads_on(nodes, self._study, self._gpus)
-            demand = demand_of(nodes, threads, threads, self._gpus, self._memory.expected_mib(run))
+            cpus = threads * self._study.devices
+            demand = demand_of(nodes, cpus, cpus, self._gpus, self._memory.expected_mib(run))
             if any(demand.fits(one) for one in nodes):
                 return threads
             if time.monotonic() > until:
