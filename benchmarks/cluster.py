@@ -30,7 +30,7 @@ from common import config, engines, measure
 from common.config import NOTICE, Engine, Run, Study
 from common.engines import ROOT
 from common.errors import StudyError
-from common.ray_engine import QUIET
+from common.ray_cluster import QUIET
 from common.results import FORMAT, read_json, read_run, read_study, run_directory, write_csv, write_text
 from common.run import utc_now
 from common.study import prepare_study
@@ -112,7 +112,7 @@ def measured(scratch: Path, seeds: int, rounds: int) -> list[tuple[str, str, str
         few = runs[::SHIPPED_EVERY]
         start(shipped, Engine("ray", address, shared=False), every=SHIPPED_EVERY)
     again = [tries for run in runs if len(tries := attempts(shared, run)) > 1]
-    count = str(len(runs))
+    count, idle = str(len(runs)), f"s, {NODES} at a time"
     return [
         ("runs", count, ""),
         ("complete: local processes", str(complete(local, runs)), f"of {count}"),
@@ -134,8 +134,10 @@ def measured(scratch: Path, seeds: int, rounds: int) -> list[tuple[str, str, str
             "",
         ),
         ("after how many complete runs the node was lost", str(done.get("lost", "never")), ""),
-        ("a run that does nothing, local processes", f"{overheads[0]:.2f}", f"s, {NODES} at a time"),
-        ("a run that does nothing, Ray", f"{overheads[1]:.2f}", f"s, {NODES} at a time"),
+        *(
+            (f"a run that does nothing, {name}", f"{seconds:.2f}", idle)
+            for name, seconds in overheads.items()
+        ),
         ("the engine's process at its largest, local processes", f"{here.peak_mib:.0f}", "MiB"),
         ("the engine's process at its largest, Ray", f"{there.peak_mib:.0f}", "MiB"),
         ("all runs, local processes", f"{here.seconds:.0f}", "s"),
@@ -201,8 +203,9 @@ def start(
     return Driven(**json.loads(next(line for line in lines if line.startswith('{"seconds"'))))
 
 
-def idle_overheads(scratch: Path, address: str, rounds: int) -> tuple[float, float]:
+def idle_overheads(scratch: Path, address: str, rounds: int) -> dict[str, float]:
     """Seconds a run that does nothing, by local processes and on Ray: medians of alternated blocks."""
+    names = {"local": "local processes", "ray": "Ray"}
     study = dataclasses.replace(grid(IDLE_RUNS), frameworks=("torch",), tasks=("binary",))
     study = dataclasses.replace(
         study,
@@ -217,7 +220,7 @@ def idle_overheads(scratch: Path, address: str, rounds: int) -> tuple[float, flo
             prepare_study(study, directory)
             engine = Engine("ray", address) if name == "ray" else Engine()
             seconds[name].append(start(directory, engine, idle=True).seconds / IDLE_RUNS)
-    return statistics.median(seconds["local"]), statistics.median(seconds["ray"])
+    return {names[engine]: statistics.median(found) for engine, found in seconds.items() if found}
 
 
 # --- the cluster --------------------------------------------------------------------------------------------------
@@ -229,6 +232,8 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    # A busy machine must not be taken for a lost node
+    head |= {"_system_config": {"health_check_period_ms": 3000, "health_check_failure_threshold": 10}}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     add_node(nodes)
     try:
