@@ -30,7 +30,7 @@ from common import config, engines, measure
 from common.config import NOTICE, Engine, Run, Study
 from common.engines import ROOT
 from common.errors import StudyError
-from common.ray_engine import QUIET
+from common.ray_cluster import QUIET
 from common.results import FORMAT, read_json, read_run, read_study, run_directory, write_csv, write_text
 from common.run import utc_now
 from common.study import prepare_study
@@ -70,6 +70,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="4 runs each (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="of runs that do nothing (default: %(default)s)"
+    )
     parser.add_argument("--drive", type=Path, metavar="STUDY", help=argparse.SUPPRESS)
     parser.add_argument("--engine", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--every", type=int, default=1, help=argparse.SUPPRESS)
@@ -78,15 +81,15 @@ def main() -> int:
     if given.drive:
         return drive(given.drive, Engine(**given.engine), given.every, given.idle)
     with tempfile.TemporaryDirectory(prefix="cluster-") as scratch:
-        rows = measured(Path(scratch), given.seeds)
+        rows = measured(Path(scratch), given.seeds, given.rounds)
     write_csv(given.out / "cluster.csv", pd.DataFrame(rows, columns=["what", "value", "unit"]))
-    text = markdown(rows)
+    text = markdown(rows, given.rounds)
     write_text(given.out / "cluster.md", text)
     print(text)
     return 0
 
 
-def measured(scratch: Path, seeds: int) -> list[tuple[str, str, str]]:
+def measured(scratch: Path, seeds: int, rounds: int) -> list[tuple[str, str, str]]:
     """Every row of the table: what, value, unit."""
     (scratch / "idle_worker.py").write_text(IDLE_WORKER)
     os.environ |= {**QUIET, "RAY_worker_niceness": "0", "TMPDIR": str(scratch)}
@@ -99,7 +102,7 @@ def measured(scratch: Path, seeds: int) -> list[tuple[str, str, str]]:
     runs = study.runs()
     with cluster() as nodes:
         address = nodes.address
-        overheads = idle_overheads(scratch, address)
+        overheads = idle_overheads(scratch, address, rounds)
         print(f"overhead a run: {overheads}", flush=True)
         here = start(local, Engine())
         print(f"local: {here}", flush=True)
@@ -109,7 +112,7 @@ def measured(scratch: Path, seeds: int) -> list[tuple[str, str, str]]:
         few = runs[::SHIPPED_EVERY]
         start(shipped, Engine("ray", address, shared=False), every=SHIPPED_EVERY)
     again = [tries for run in runs if len(tries := attempts(shared, run)) > 1]
-    count = str(len(runs))
+    count, idle = str(len(runs)), f"s, {NODES} at a time"
     return [
         ("runs", count, ""),
         ("complete: local processes", str(complete(local, runs)), f"of {count}"),
@@ -131,8 +134,10 @@ def measured(scratch: Path, seeds: int) -> list[tuple[str, str, str]]:
             "",
         ),
         ("after how many complete runs the node was lost", str(done.get("lost", "never")), ""),
-        ("a run that does nothing, local processes", f"{overheads[0]:.2f}", f"s, {NODES} at a time"),
-        ("a run that does nothing, Ray", f"{overheads[1]:.2f}", f"s, {NODES} at a time"),
+        *(
+            (f"a run that does nothing, {name}", f"{seconds:.2f}", idle)
+            for name, seconds in overheads.items()
+        ),
         ("the engine's process at its largest, local processes", f"{here.peak_mib:.0f}", "MiB"),
         ("the engine's process at its largest, Ray", f"{there.peak_mib:.0f}", "MiB"),
         ("all runs, local processes", f"{here.seconds:.0f}", "s"),
@@ -198,8 +203,9 @@ def start(
     return Driven(**json.loads(next(line for line in lines if line.startswith('{"seconds"'))))
 
 
-def idle_overheads(scratch: Path, address: str) -> tuple[float, float]:
+def idle_overheads(scratch: Path, address: str, rounds: int) -> dict[str, float]:
     """Seconds a run that does nothing, by local processes and on Ray: medians of alternated blocks."""
+    names = {"local": "local processes", "ray": "Ray"}
     study = dataclasses.replace(grid(IDLE_RUNS), frameworks=("torch",), tasks=("binary",))
     study = dataclasses.replace(
         study,
@@ -207,14 +213,14 @@ def idle_overheads(scratch: Path, address: str) -> tuple[float, float]:
         specs={"binary/cnn": study.specs["binary/cnn"]},
     )
     seconds: dict[str, list[float]] = {"local": [], "ray": []}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         order = ("local", "ray") if number % 2 == 0 else ("ray", "local")
         for name in order:
             directory = scratch / f"idle-{name}-{number}"
             prepare_study(study, directory)
             engine = Engine("ray", address) if name == "ray" else Engine()
             seconds[name].append(start(directory, engine, idle=True).seconds / IDLE_RUNS)
-    return statistics.median(seconds["local"]), statistics.median(seconds["ray"])
+    return {names[engine]: statistics.median(found) for engine, found in seconds.items() if found}
 
 
 # --- the cluster --------------------------------------------------------------------------------------------------
@@ -226,6 +232,8 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    # A busy machine must not be taken for a lost node
+    head |= {"_system_config": {"health_check_period_ms": 3000, "health_check_failure_threshold": 10}}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     add_node(nodes)
     try:
@@ -312,7 +320,7 @@ def _same(a: Path, b: Path, run: Run) -> bool:
     )
 
 
-def markdown(rows: list[tuple[str, str, str]]) -> str:
+def markdown(rows: list[tuple[str, str, str]], rounds: int) -> str:
     """The table, and on what it was measured."""
     machine = measure.common_environment()
     where = f"{machine['cpu']}, {machine['cores']} cores"
@@ -324,7 +332,7 @@ def markdown(rows: list[tuple[str, str, str]]) -> str:
         f"Plain CNN and U-Net of the quick profile, {' and '.join(FRAMEWORKS)}, {PATIENTS} patients, {EPOCHS} epochs,",
         f"1 thread a run; a cluster of {NODES} nodes of 1 CPU on one machine ({where};",
         f"load average at the end {os.getloadavg()[0]:.1f}). Runs that do nothing: {IDLE_RUNS} a block, median of",
-        f"{ROUNDS} alternated blocks.",
+        f"{rounds} alternated block{'s' * (rounds > 1)}.",
         "",
         "| | | |",
         "|---|---:|---|",

@@ -189,7 +189,7 @@ def resolve_device(device: str, frameworks: Sequence[str], engine: Engine = LOCA
     if device == "cpu":
         return device
     if engine.address:
-        from common.ray_engine import probe_cluster  # here: it stands on this module
+        from common.ray_cluster import probe_cluster  # here: it stands on this module
 
         facts, none = probe_cluster(frameworks, engine), "no node of the cluster has a GPU"
     else:
@@ -258,7 +258,7 @@ def opened(engine: Engine) -> Iterator[str]:
     `execute` opens what is not. Raises StudyError where the cluster cannot be had.
     """
     if engine.name == "ray":
-        from common.ray_engine import connected, describe_cluster  # here: it stands on this module
+        from common.ray_cluster import connected, describe_cluster  # here: it stands on this module
 
         with connected(engine) as ray:
             yield describe_cluster(ray)

@@ -48,7 +48,8 @@ class Job:
     attempt: int
     study: str  # the folder, where the driver sees it
     mark: tuple[str, str] | None  # a file there and what it says; None: nobody shares the folder
-    threads: int
+    threads: int  # of each of its devices
+    cores: int
     command: tuple[str, ...]  # interpreter and words, up to the study's folder
     own_python: bool  # the interpreter was chosen: no other will do
     environment: dict[str, str]  # what sets the worker's apart
@@ -109,7 +110,7 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in ({} if shared else job.files).items():
         (directory / name).write_bytes(content)
-    with claim_cores(job.threads, base) as cores:
+    with claim_cores(job.cores, base) as cores:
         command = [python, *job.command[1:], str(study), job.path]
         command += ["--threads", str(job.threads), "--supervised"]
         if cores:

@@ -9,9 +9,6 @@ how often, is one rule for both engines (`common.attempts`).
 from __future__ import annotations
 
 import contextlib
-import importlib
-import logging
-import os
 import secrets
 import time
 from collections import deque
@@ -20,26 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import config, engines, interpreters, measure, node, workers
+from common import config, engines, measure, node
 from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
-from common.config import RECORDED_VARIABLES, Engine, Run, Study
+from common.config import Engine, Run, Study
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
 from common.measure import COMMIT_VARIABLE
 from common.node import Job, Parcel
-from common.resources import MIB, Memory, Node, demand_of, describe_nodes, node_of, threads_on
+from common.ray_cluster import changes_of, connected, has_own_python, nodes_of
+from common.resources import MIB, Memory, demand_of, describe_nodes, threads_on
 from common.results import read_run, read_study, run_directory
 from common.run import utc_now
 from common.shipping import bring_home, code_files, files_to_go_on, pack, study_files
 from common.workers import Ending
 
-INSTALL_RAY = "pip install -r common/requirements-ray.txt"
 MARK = ".engine-"  # the name of the file by which a node sees whether the study's folder is its own begins so
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; a worker's environment is ours to set
-}
 
 
 def run_on_ray(
@@ -55,75 +48,6 @@ def run_on_ray(
         marked(directory, engine) as mark,
     ):
         _Driver(ray, directory, study, on_event, engine, mark).drive(runs)
-
-
-@contextlib.contextmanager
-def connected(engine: Engine) -> Iterator[Any]:
-    """The module `ray`, joined to the engine's cluster; left again where it was not joined before.
-
-    Raises StudyError where Ray is not installed or the cluster does not answer.
-    """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        ray = importlib.import_module("ray")
-    except ImportError:
-        raise StudyError(
-            f"the engine 'ray' needs the package ray, which is not installed here; run `{INSTALL_RAY}`"
-        ) from None
-    for module in (workers, node):  # by value, so that a node needs nothing of ours installed
-        ray.cloudpickle.register_pickle_by_value(module)
-    if ray.is_initialized():
-        yield ray
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if engine.address is None:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # as local processes have it
-        options |= {
-            "num_cpus": measure.usable_cores(),
-            "object_store_memory": config.RAY_STORE_BYTES,
-            "include_dashboard": False,
-        }
-    try:
-        ray.init(address=engine.address or "local", **options)
-    except (OSError, RuntimeError, ValueError, ImportError) as error:  # a ConnectionError is an OSError
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StudyError(
-            f"the Ray cluster {engine.address or 'of this machine'} cannot be joined ({said[:300]}); give --address as "
-            "`ray start` named it, from a node of the cluster, or ray://HOST:10001 from elsewhere"
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def describe_cluster(ray: Any) -> str:
-    """What the cluster has, in words."""
-    return f"Ray: {describe_nodes(list(_nodes(ray).values()))}"
-
-
-def probe_cluster(frameworks: Sequence[str], engine: Engine) -> dict[str, dict[str, str]]:
-    """What each framework says of itself on a node that has a GPU; nothing where none has.
-
-    Raises StudyError if one cannot be started there.
-    """
-    with connected(engine) as ray:
-        if not any(found.gpus for found in _nodes(ray).values()):
-            return {}
-        code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
-        ask = ray.remote(node.answer).options(num_cpus=1, num_gpus=min(1.0, engine.gpus), max_retries=2)
-        facts = {}
-        for name in frameworks:
-            command = engines.worker_command(name, "info", "--brief")
-            environment = engines.worker_environment(name, "cuda", "float32", 1)
-            sent, without = _changes(environment, "cuda")
-            own = _has_own_python(name)
-            said = ray.get(
-                ask.remote(tuple(command), own, sent, without, code, engines.PROBE_TIMEOUT_SECONDS)
-            )
-            facts[name] = engines.read_probe(name, command, *said)
-        return facts
 
 
 @contextlib.contextmanager
@@ -172,7 +96,7 @@ class _Driver:
         self._memory = Memory(study, read_study(directory).complete)
         self._code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
         self._told = {COMMIT_VARIABLE: measure.git_commit(engines.ROOT) or ""}
-        if self._gpus < 1:  # a GPU is given to one run alone, a processor never
+        if study.device == "cpu" or engine.gpus < 1:  # a GPU is given to one run alone, a processor never
             self._told[BESIDE_OTHERS] = "1"
         self._data: Parcel | None = None
         self._mailbox = self._open_mailbox()
@@ -206,19 +130,23 @@ class _Driver:
         """A task for a run; None where its folder may not be written, which is told."""
         run, study = one.run, self._study
         directory = run_directory(self._directory, run)
+        if one.past and (record := read_run(self._directory, run)) and record.complete:
+            self._on_event(run, {"complete": True})  # a try that was taken for lost has come to its end
+            return None
         if fault := make_room(directory):
             self._on_event(run, {"failed": fault})
             return None
         threads = engines.threads_for(run, self._threads)
-        sent, without = _changes(engines.run_environment(study, run, threads), study.device)
+        sent, without = changes_of(engines.run_environment(study, run, threads), study.device)
         job = Job(
             path=str(run.path),
             attempt=one.number,
             study=str(self._directory),
             mark=self._mark,
             threads=threads,
+            cores=threads * study.devices,
             command=tuple(engines.worker_command(run.framework, "run")),
-            own_python=_has_own_python(run.framework),
+            own_python=has_own_python(run.framework),
             environment=sent | self._told,
             without=without,
             code=self._code,
@@ -226,8 +154,8 @@ class _Driver:
             files=files_to_go_on(directory, one.number > 1) if self._data else {},
         )
         memory = self._memory.expected_mib(run) * one.memory_factor
-        usual, its = self._threads * study.devices, threads * study.devices
-        demand = demand_of(list(_nodes(self._ray).values()), usual, its, self._gpus, memory)
+        nodes, usual = list(nodes_of(self._ray).values()), self._threads * study.devices
+        demand = demand_of(nodes, usual, job.cores, self._gpus, memory)
         task = self._ray.remote(node.carry_out).options(
             num_cpus=demand.cpus,
             num_gpus=demand.gpus,
@@ -241,7 +169,7 @@ class _Driver:
         """The threads of each run, as soon as there is a node that can take one; StudyError where none comes."""
         until = time.monotonic() + config.RAY_NODE_SECONDS
         while True:
-            nodes = list(_nodes(self._ray).values())
+            nodes = list(nodes_of(self._ray).values())
             threads = threads_on(nodes, self._study, self._gpus)
             cpus = threads * self._study.devices
             demand = demand_of(nodes, cpus, cpus, self._gpus, self._memory.expected_mib(run))
@@ -277,11 +205,6 @@ class _Driver:
         except errors.RayError as error:
             answer = {"ending": (None, _explain_loss(error))}
         if answer.get("unseen"):
-            if self._study.cache_limit:
-                raise StudyError(
-                    f"a node does not see {self._directory}, and of a study with --cache-limit some slices are decoded "
-                    "from their files; leave --cache-limit out or put the study where every node sees it"
-                )
             if self._data is None:
                 self._data = pack(
                     self._directory, study_files(self._directory), self._ray.put, self._directory.name
@@ -352,31 +275,9 @@ class _Driver:
                 forget.options(
                     num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)
                 ).remote(self._data.digest)
-                for name in _nodes(self._ray)
+                for name in nodes_of(self._ray)
             ]
             self._ray.wait(asked, num_returns=len(asked), timeout=config.RAY_STOP_SECONDS)
-
-
-def _nodes(ray: Any) -> dict[str, Node]:
-    """The nodes that live, by Ray's identity."""
-    return {one["NodeID"]: node_of(one["Resources"]) for one in ray.nodes() if one["Alive"]}
-
-
-def _changes(environment: Mapping[str, str], device: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What of a worker's environment is to be equal on a node: what sets it apart from this process's, and all that a
-    record tells; and which variables it lacks. Where Ray gives out GPUs, it says which.
-    """
-    own = {"PYTHONPATH"} | ({"CUDA_VISIBLE_DEVICES"} if device == "cuda" else set())
-    sent = {
-        name: value
-        for name, value in environment.items()
-        if name not in own and (name in RECORDED_VARIABLES or os.environ.get(name) != value)
-    }
-    return sent, tuple(name for name in os.environ if name not in environment)
-
-
-def _has_own_python(framework: str) -> bool:
-    return interpreters.own_interpreter(engines.module_of(framework)) is not None
 
 
 def _explain_loss(error: Exception) -> str:

@@ -75,31 +75,31 @@ def node_of(resources: Mapping[str, float]) -> Node:
 
 def threads_on(nodes: Iterable[Node], study: Study, gpus: float) -> int:
     """Compute threads of each device of a run on a cluster, one number for all nodes, for sums depend on it: as asked
-    for, else the cores of the smallest node that can take a run, divided among the runs that are to be there at a time:
-    `study.workers`, or one where a run takes all of a node's GPUs. `gpus`: that a run takes.
+    for, else the cores of the smallest node that can take a run, divided among the runs that are to be there at a time
+    (`study.workers`, or one a share of its GPUs) and their devices. `gpus`: that a run takes.
     """
     if threads := asked_threads(study):
         return threads
     shares = [
         node.cpus // (max(study.workers, node.gpus // gpus if gpus else 1) * study.devices)
         for node in nodes
-        if node.cpus >= study.devices and node.gpus >= gpus
+        if node.cpus >= 1 and node.gpus >= gpus
     ]
     return max(1, int(min(shares, default=1)))
 
 
-def demand_of(nodes: Sequence[Node], threads: int, its: int, gpus: float, memory_mib: int) -> Demand:
-    """What a run with `its` threads asks for, in a study where runs have `threads`.
+def demand_of(nodes: Sequence[Node], usual: int, cpus: int, gpus: float, memory_mib: int) -> Demand:
+    """What a run with `cpus` threads in all asks for, in a study whose runs have `usual`.
 
     No more memory than the largest node has, which it then has for itself; and where a repeat has a thread more than
     nodes have cores, as many as they have.
     """
-    suited = [node for node in nodes if node.cpus >= threads and node.gpus >= gpus]
+    suited = [node for node in nodes if node.cpus >= usual and node.gpus >= gpus]
     if not suited:  # none so far: one may come
-        return Demand(its, gpus, memory_mib)
-    cpus = min(its, int(max(node.cpus for node in suited)))
-    memory = max(node.memory_mib for node in suited if node.cpus >= cpus)
-    return Demand(cpus, gpus, min(memory_mib, int(memory)))
+        return Demand(cpus, gpus, memory_mib)
+    asked = min(cpus, int(max(node.cpus for node in suited)))
+    memory = max(node.memory_mib for node in suited if node.cpus >= asked)
+    return Demand(asked, gpus, min(memory_mib, int(memory)))
 
 
 def describe_nodes(nodes: Sequence[Node]) -> str:

@@ -15,6 +15,7 @@ from common.results import read_json, write_atomically
 CODE = ("common", "torch_impl", "keras_impl")
 SNAPSHOTS = "snapshot.*"  # of a run under way, in its folder
 RECORD = "run.json"
+SOURCES = "sources.json"  # of a cache: where the pictures lie whose pixels it does not keep
 
 Put = Callable[[bytes], Any]  # bytes -> an object reference
 
@@ -47,12 +48,23 @@ def code_files(root: Path) -> list[Path]:
 
 
 def study_files(directory: Path) -> list[Path]:
-    """What a run of a prepared study reads: its document, tables, caches of pixels, and weights to start from."""
+    """What a run of a prepared study reads: its document, tables, caches of pixels, and weights to start from.
+
+    Raises StudyError where a cache has a limit, so that runs read pictures from where they lie.
+    """
     document = read_json(directory / "study.json")
     kept = (document.get("pretrained") or {}).values()
     paths = [directory / "study.json", *(directory / entry["path"] for entry in kept)]
     paths += [path for path in (directory / "data").iterdir() if path.is_file()]
     for cache in document["caches"].values():
+        sources = directory / cache / SOURCES
+        if sources.exists() and any(
+            not str(path).startswith("phantom:") for path in read_json(sources).values()
+        ):
+            raise StudyError(
+                f"{directory} keeps the pixels of some pictures only, and not every node of the cluster sees it; give "
+                "the study a folder that all nodes share, or no --cache-limit"
+            )
         paths += [path for path in (directory / cache).rglob("*") if path.is_file()]
     return list(dict.fromkeys(paths))
 

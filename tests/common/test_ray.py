@@ -23,12 +23,13 @@ from rich.console import Console
 from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import config, engines, interpreters, measure, ray_engine
+from common import config, engines, interpreters, measure, ray_cluster
 from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
-from common.ray_engine import MARK, connected
+from common.ray_cluster import connected
+from common.ray_engine import MARK
 from common.results import read_json, read_run, read_study, run_directory
 from common.study import carry_out, missing_runs, prepare_study
 
@@ -101,7 +102,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for name, text in (("fake_worker", SUPERVISED_WORKER), ("tiny_worker", TINY_WORKER)):
         (folder / f"{name}.py").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ray_engine.QUIET.items():
+        for name, value in ray_cluster.QUIET.items():
             patch.setenv(name, value)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(HERE)]))
         patch.setenv("TINY_HANGS", str(folder / "hangs"))

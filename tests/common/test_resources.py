@@ -15,8 +15,8 @@ from common.errors import StudyError
 from common.node import Parcel, claim_cores, own_folder, unpack
 from common.options import Parser, add_study_options, engine_of
 from common.resources import Demand, Memory, Node, demand_of, describe_nodes, node_of, threads_on
-from common.results import RunRecord
-from common.shipping import bring_home, code_files, files_to_go_on, pack, study_files
+from common.results import RunRecord, write_json
+from common.shipping import SOURCES, bring_home, code_files, files_to_go_on, pack, study_files
 from common.study import prepare_study
 from common.workers import Ending
 
@@ -48,6 +48,14 @@ def test_threads_on_a_cluster(
 ) -> None:
     study = dataclasses.replace(STUDY, workers=workers, threads=threads)
     assert threads_on([Node(cpus, own, 1000) for cpus, own in nodes], study, gpus) == expected
+
+
+def test_threads_are_shared_out_among_the_devices_of_a_run_and_fixed_where_bits_are_promised() -> None:
+    study = dataclasses.replace(STUDY, devices=2)
+    assert threads_on([Node(8, 0, 1000)], study, 0.0) == 4
+    assert threads_on([Node(32, 8, 1000)], study, 2.0) == 4  # four runs of two GPUs each
+    promised = dataclasses.replace(STUDY, deterministic=True)
+    assert threads_on([Node(8, 0, 1000)], promised, 0.0) == config.DETERMINISTIC_THREADS
 
 
 def test_a_run_asks_for_what_some_node_has() -> None:
@@ -152,11 +160,19 @@ def test_what_is_sent_suffices_for_a_run(tmp_path: Path, tiny_world: None) -> No
     (directory / "runs" / RUN.path / "run.json").write_text("{}")
     sent = {path.relative_to(directory).as_posix() for path in study_files(directory)}
     (cache,) = record.document["caches"].values()
-    assert sent >= {"study.json", "data/samples.csv", "data/split.csv", f"{cache}/images-00000.npy"}
+    assert sent >= {"study.json", "data/samples.csv", "data/split.csv", f"{cache}/cache.json"}
+    assert {name for name in sent if name.endswith(".npy")} == {
+        path.relative_to(directory).as_posix() for path in (directory / cache).glob("*.npy")
+    }
     assert not any(name.startswith("runs/") for name in sent)
     code = {path.relative_to(ROOT).as_posix() for path in code_files(ROOT)}
     assert code >= {"common/__init__.py", "torch_impl/__main__.py", "keras_impl/layers.py"}
     assert not any("__pycache__" in name or name.startswith("tests") for name in code)
+    write_json(directory / cache / SOURCES, {"a": "phantom:1/2"})  # which is drawn anywhere
+    study_files(directory)
+    write_json(directory / cache / SOURCES, {"a": "phantom:1/2", "b": "../../../pictures/b.png"})
+    with pytest.raises(StudyError, match="a folder that all nodes share, or no --cache-limit"):
+        study_files(directory)
 
 
 def test_a_runs_folder_comes_home_with_its_record_last(
