@@ -33,8 +33,8 @@ from common.results import (
     StudyRecord,
     read_run,
     read_study,
-    write_csv,
     write_json,
+    write_text_table,
 )
 from common.run import utc_now
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
@@ -106,8 +106,8 @@ def prepare_study(
         table = split_table(readable, study.folds, study.split_seed)
         grid, split, unsplit = split_tasks(grid, readable, table)
         pretrained = {model: one for model, one in pretrained.items() if model in grid.models}
-        write_csv(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
-        write_csv(directory / "data" / "split.csv", split)
+        write_text_table(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
+        write_text_table(directory / "data" / "split.csv", split)
         judged = Judged(
             samples, readable, list(caches.values()), table, grid.tasks, skipped + unserved + unsplit
         )
@@ -302,8 +302,7 @@ def _slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | No
     where that is gone or damaged.
     """
     try:
-        caches = record.document["caches"]
-        cache = open_cache(record.directory / caches[max(caches, key=int)])
+        cache = open_cache(record.cache_directory(max(map(int, record.document["caches"]))))
         paths = record.samples().set_index("id")["path"]
     except (StudyError, OSError, KeyError, TypeError, ValueError):
         return None

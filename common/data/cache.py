@@ -180,7 +180,7 @@ def _key(samples: pd.DataFrame, size: int, masks: bool) -> str:
 
 def open_cache(directory: Path) -> Cache:
     """A finished cache. Raises StudyError where there is none, or where an array does not have the stated size."""
-    document = read_json(directory / "cache.json")
+    document = read_json(directory / "cache.json", config.MAX_TABLE_BYTES)
     try:
         size, masks = int(document["size"]), document["masks"]
         cache = Cache(
