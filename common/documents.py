@@ -37,6 +37,8 @@ def _as(hint: Any, value: Any, name: str) -> Any:
         if value is None:
             return None
         hint = next(one for one in typing.get_args(hint) if one is not type(None))
+    if typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint):
+        return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not abs(value) <= LARGEST:  # NaN is not
             raise ValueError(f"{name} {_brief(value)} is no number that it can be")

@@ -48,17 +48,23 @@ RECORD: Mapping[str, Kind] = {
     "finished": "text?",
     "notice": "text",
 }
+# ... and study.json, beside the study itself.
+STUDY: Mapping[str, Kind] = {
+    "samples_sha256": "text",
+    "caches": {"*": "text"},
+    "pretrained": {"*": {"path": "text", "source": "text", "sha256": "text"}},
+    "environment": {"*": "any"},
+    "own_interpreters": {"[]": "text"},
+    "git_commit": "text?",
+    "created": "text",
+}
 NULLABLE = frozenset({"pretrained", "energy", "choice", "threshold", "model", "timings", "memory", "phases"})
 
 
 def record_fault(document: Mapping[str, Any]) -> str:
     """What is wrong with a run.json, in words; empty where nothing is."""
-    for name, kind in RECORD.items():
-        value = document.get(name)
-        if name not in document or (value is None and name in NULLABLE):
-            continue
-        if fault := _fault(value, kind, name):
-            return fault
+    if fault := _first_fault(document, RECORD):
+        return fault
     if depth(document) > NESTED:
         return f"is nested more than {NESTED} levels deep"
     for name, read in (("spec", config.model_spec_from_json), ("recipe", config.recipe_from_json)):
@@ -70,6 +76,20 @@ def record_fault(document: Mapping[str, Any]) -> str:
     phases = document.get("phases") or ()
     if any(one.get("epochs", 1) <= 0 for one in phases):
         return "holds a phase without epochs"
+    return ""
+
+
+def document_fault(document: Mapping[str, Any]) -> str:
+    """What is wrong with a study.json, but for the study in it, in words; empty where nothing is."""
+    return _first_fault(document, STUDY)
+
+
+def _first_fault(document: Mapping[str, Any], kinds: Mapping[str, Kind]) -> str:
+    for name, kind in kinds.items():
+        value = document.get(name)
+        absent = name not in document or (value is None and name in NULLABLE)
+        if not absent and (fault := _fault(value, kind, name)):
+            return fault
     return ""
 
 

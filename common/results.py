@@ -169,9 +169,8 @@ class StudyRecord:
 
     def cache_directory(self, size: int) -> Path:
         """The cache of a size in px. Raises StudyError where study.json names none, or one outside of the study."""
-        caches = self.document.get("caches")
-        name = caches.get(str(size)) if isinstance(caches, dict) else None
-        if not isinstance(name, str) or not lies_below(self.directory, name):
+        name = self.document.get("caches", {}).get(str(size), "")
+        if not lies_below(self.directory, name):
             raise StudyError(
                 f"{self.directory / 'study.json'} names no cache of {size} px within the study's folder; repeat the "
                 "study's command"
@@ -248,7 +247,7 @@ def read_study(directory: Path) -> StudyRecord:
         study = config.study_from_json(document["study"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StudyError(f"{directory / 'study.json'} does not describe a study ({error!r})") from error
-    if fault := records.study_fault(study):
+    if fault := records.study_fault(study) or records.document_fault(document):
         raise StudyError(f"{directory / 'study.json'} does not describe a study: {fault}")
     found = (read_run(directory, run) for run in study.runs())
     return StudyRecord(directory, document, study, tuple(record for record in found if record is not None))

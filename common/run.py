@@ -243,7 +243,7 @@ def load_parts(
 
     judged = {name: part(name) for name in ("val", "test", "external")}
     description = {
-        "samples_sha256": record.document["samples_sha256"],
+        "samples_sha256": record.document.get("samples_sha256", ""),
         "split_sha256": split_sha256,
         "cache_sha256": cache.sha256,
         "counts": count_split(samples, split, task),

@@ -98,7 +98,7 @@ def prepare_study(
         grid = _merge(record.study, study) if record else study
         # Masks as they were found: whether they were read is the tasks' affair, and tasks may be added
         digest = samples_digest(samples[samples["id"].isin(readable["id"])])
-        if earlier and earlier["samples_sha256"] != digest:
+        if earlier and earlier.get("samples_sha256") != digest:
             raise StudyError(
                 f"the data in {list(study.data) or 'the phantom'} differ from those of the study in {directory}; "
                 "choose another --out"
@@ -132,7 +132,7 @@ def prepare_study(
             "environment": measure.common_environment(),
             "own_interpreters": interpreters.chosen(),
             "git_commit": measure.git_commit(Path(__file__).parent),
-            "created": earlier["created"] if earlier else utc_now(),
+            "created": (earlier or {}).get("created") or utc_now(),
         }
         write_json(directory / "study.json", document)
     except OSError as error:

@@ -511,6 +511,7 @@ def record_kinds() -> list[Kind]:
                  "frameworks"),
         of_study("lanes that are HTML", put("study", "lanes", value=["<script>"]), "lanes"),
         of_study("a spec of 10^9 px", put("study", "specs", "binary/cnn", "image_size", value=10**9), "image_size"),
+        of_study("a list for an object", put("pretrained", value=[1]), "pretrained"),
         of_study("words for numbers", put("study", "folds", value="all"), "folds"),
         Kind("record", "study.json: a cache elsewhere", as_record(
             "study.json", put("caches", value={"128": "../../elsewhere"})), REFUSED, "within the study's folder"),

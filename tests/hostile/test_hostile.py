@@ -23,7 +23,7 @@ def rows() -> dict[str, dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=900,
     )
     assert answer.returncode == 0, answer.stderr[-2000:]
     found = [json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{")]
