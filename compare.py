@@ -26,6 +26,7 @@ from rich.console import Console
 from common import atlas, config, interpreters, measure
 from common.audit import audit_folders
 from common.config import DEVICES, FRAMEWORKS, MODELS, NOTICE, PRECISIONS, PROFILES
+from common.console import open_console
 from common.engines import check_framework, install_command, missing_packages, probe_framework
 from common.errors import StudyError
 from common.ladder import climb_ladder, ladder_study
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, "study")  # the main job needs no word
     arguments = _parser().parse_args(words)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
 
     def carry_out() -> int:
         if "python_torch" in arguments:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from common import atlas, config, distributed, measure
 from common.config import MODELS, NOTICE, Run, Study
+from common.console import open_console
 from common.engines import (
     WORKER_MARK,
     check_framework,
@@ -53,7 +54,7 @@ from common.pipeline import (
     write_answers,
 )
 from common.progress import GridProgress
-from common.results import read_json, read_run, read_study, write_csv, write_json
+from common.results import read_json, read_run, read_study, write_json, write_text_table
 from common.run import execute
 from common.study import carry_out, report_study
 from common.trace import carry_out_plan, plan_from_json
@@ -97,7 +98,7 @@ def _environment_under_torchrun(framework: str, arguments: argparse.Namespace) -
 def main(framework: Framework, package: str, argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where a run or a picture failed, 2 for a StudyError."""
     arguments = _parser(framework.name(), package).parse_args(argv)
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     return run_guarded(package, lambda: arguments.command(framework, arguments, console))
 
 
@@ -211,7 +212,7 @@ def _evaluate(framework: Framework, arguments: argparse.Namespace, console: Cons
         )
         rows, table = evaluate_part(framework, trained, part, title)
     if arguments.out:
-        write_csv(arguments.out, rows)
+        write_text_table(arguments.out, rows)
     console.print(table)
     console.print(f"data: {data}. {NOTICE}", markup=False)
     if warning:
@@ -226,9 +227,8 @@ def _predict(framework: Framework, arguments: argparse.Namespace, console: Conso
     stages = [one for one in (pipeline.gate, pipeline.segmenter) if one is not None]
     for trained, path in zip(stages, checkpoints, strict=True):
         learnt_on = ", ".join(trained.header.get("data", ["unknown data"]))
-        console.print(
-            f"{trained.task.name}: {trained.spec.name} of {path}, trained on {learnt_on}", markup=False
-        )
+        words = f"{trained.task.name}: {trained.spec.name} of {path}, trained on {learnt_on}"
+        console.print(words, markup=False)
     console.print(NOTICE, markup=False)
     answers = run_pipeline(framework, pipeline, pictures)
     if arguments.out:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from common.documents import typed
 from common.errors import StudyError
 
 NOTICE = "Research only, not a medical device."
@@ -937,8 +938,22 @@ LEAK_SEEDS = 5  # each draws a split of its own
 
 # --- reading and feeding ------------------------------------------------------------------------------------------
 
-MAX_IMAGE_PIXELS = 64_000_000  # 8000 x 8000; a CT slice has 262,144. Larger files are refused before decoding
-MAX_FILE_BYTES = 256 * 2**20
+MAX_IMAGE_PX = 4096  # a side; a CT slice has 512. Larger pictures are refused before they are decoded
+MAX_PAINTED_PX = 2048  # a side of a picture with a lesion painted on: finding the paint takes a second there
+MAX_FILE_BYTES = 64 * 2**20  # of a picture; 4096 x 4096 px of 16 bits have 32 MiB
+# Parts of a file that a decoder walks through one by one, or keeps in memory: many times what any camera, scanner or
+# editor writes. A file of millions would hold a process up for minutes.
+MAX_FILE_PARTS = 50_000  # chunks of a PNG, segments of a JPEG, reads of a DICOM header
+MAX_JPEG_SCANS = 200  # a progressive JPEG has about 10
+MAX_METADATA_BYTES = 8 * 2**20  # profiles, thumbnails, comments
+# Files of a study, and tables beside pictures, that people may edit or swap
+MAX_RECORD_BYTES = 16 * 2**20  # run.json has some 10 kB, the audit of 100,000 slices some 1 MB
+MAX_TABLE_BYTES = 256 * 2**20  # a CSV file; samples.csv of 100,000 slices has 25 MB
+MAX_ID_TABLE_BYTES = 32 * 2**20  # patients.csv, labels.csv; 100,000 lines have 3 MB
+MAX_PREDICTIONS_BYTES = 512 * 2**20  # unpacked; 30,000 slices with masks of 256 px
+MAX_WEIGHTS_BYTES = 512 * 2**20  # the largest model here has 114 MB
+MAX_RUNS = 100_000  # of a study
+MAX_SPEC_NUMBER = 65_536  # any whole number of a model spec
 MIN_IMAGE_PX = 16  # a side; anything smaller is no slice
 COLOUR_TOLERANCE = 32  # largest minus smallest channel, of 255, that JPEG noise or a slight tint may leave
 COLOUR_PIXELS = 16  # pixels beyond it that are forgiven; the smallest painted lesions seen cover about 100
@@ -1118,14 +1133,14 @@ def study_from_json(document: Mapping[str, Any]) -> Study:
         fields[name] = tuple(fields[name])
     fields["specs"] = {key: model_spec_from_json(value) for key, value in fields["specs"].items()}
     fields["recipes"] = {key: recipe_from_json(value) for key, value in fields["recipes"].items()}
-    return Study(**fields)
+    return typed(Study, fields)
 
 
 def recipe_from_json(document: Mapping[str, Any]) -> Recipe:
     """Inverse of `to_json` for a Recipe."""
     fields = dict(document)
-    fields["augmentation"] = Augmentation(**fields["augmentation"])
-    return Recipe(**fields)
+    fields["augmentation"] = typed(Augmentation, fields["augmentation"])
+    return typed(Recipe, fields)
 
 
 def model_spec_from_json(document: Mapping[str, Any]) -> ModelSpec:
@@ -1133,4 +1148,4 @@ def model_spec_from_json(document: Mapping[str, Any]) -> ModelSpec:
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
     }
-    return type(MODELS[fields["name"]])(**fields)
+    return typed(type(MODELS[fields["name"]]), fields)

@@ -17,7 +17,7 @@ from common.data.samples import samples_digest, takes_part
 from common.data.splits import split_digest, why_not
 from common.errors import StudyError
 from common.framework import Framework
-from common.inference import BATCH_SIZE, TrainedModel
+from common.inference import BATCH_SIZE, TrainedModel, run_of
 from common.metrics import classification, segmentation
 from common.metrics.counts import THRESHOLD
 from common.prediction import predict_masks, predict_scores
@@ -56,16 +56,16 @@ def held_out_part(
     Raises StudyError, unless told to go on anyway, where the model may have been trained on those patients.
     """
     task, size, header = trained.task, trained.spec.image_size, trained.header
-    trained_fold = header.get("run", {}).get("fold", 0)
+    trained_fold = run_of(header).get("fold", 0)
     fold = trained_fold if fold is None else fold
     record = read_study(study)
-    folder = record.document["caches"].get(str(size))
+    prepared = str(size) in (record.document.get("caches") or {})
     table = record.split()
     table = table[table["task"] == task.name]
     split = table[table["fold"] == fold].set_index("id")["split"]
-    if folder is None or split.empty:
+    if not prepared or split.empty:
         raise StudyError(f"{study} has no {size} px {task.name} data of fold {fold}")
-    found = {"samples_sha256": record.document["samples_sha256"], "split_sha256": split_digest(table)}
+    found = {"samples_sha256": record.document.get("samples_sha256"), "split_sha256": split_digest(table)}
     warning = ""
     if any(header.get(name, digest) != digest for name, digest in found.items()):
         warning = f"{checkpoint} was trained on other data or another split than {study} has"
@@ -76,7 +76,7 @@ def held_out_part(
         if not anyway:
             raise StudyError(f"{warning}; give its own study and fold, or --anyway")
     samples = record.samples()
-    part = select_part(open_cache(record.directory / folder), samples, split, "test", task)
+    part = select_part(open_cache(record.cache_directory(size)), samples, split, "test", task)
     return part, f"the test part of {study}, fold {fold}", warning
 
 

@@ -31,6 +31,7 @@ class Work:
 class _Layer:
     multiply_adds: int
     values: int  # of its output
+    weights: int  # of its kernel
 
 
 def forward_work(spec: ModelSpec) -> Work:
@@ -39,6 +40,11 @@ def forward_work(spec: ModelSpec) -> Work:
     return Work(
         OPERATIONS * sum(layer.multiply_adds for layer in layers), sum(layer.values for layer in layers)
     )
+
+
+def kernel_values(spec: ModelSpec) -> int:
+    """How many numbers the kernels of a model hold: nearly all of its weights, and never more."""
+    return sum(layer.weights for layer in _layers_of(spec))
 
 
 def _layers_of(spec: ModelSpec) -> Iterator[_Layer]:
@@ -54,7 +60,8 @@ def _layers_of(spec: ModelSpec) -> Iterator[_Layer]:
 def _convolution(side: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> _Layer:
     """One whose output is (side, side, outputs)."""
     values = side**2 * outputs
-    return _Layer(values * kernel**2 * inputs // groups, values)
+    weights = kernel**2 * inputs * outputs // groups
+    return _Layer(values * kernel**2 * inputs // groups, values, weights)
 
 
 def _cnn(spec: CnnSpec) -> Iterator[_Layer]:

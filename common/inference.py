@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from common.config import FRAMEWORKS, MODELS, TASKS, ModelSpec, Task, model_spec_from_json
 from common.data.batches import normalise
 from common.errors import StudyError
+from common.flops import kernel_values
 from common.framework import Array, Batch, Framework, Model
-from common.weights import read_checkpoint, read_header
+from common.records import record_fault, spec_fault
+from common.weights import count_values, read_checkpoint, read_header
 
 BATCH_SIZE = 32
+UNDOUBTED_VALUES = 10_000_000  # a model of so many weights, 40 MB, may be built on the word of a header
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Checkpoint:
 def describe_checkpoint(path: Path) -> Checkpoint:
     """Read the header. Raises StudyError for a file that holds no model of this project."""
     header = read_header(path)
+    if fault := _header_fault(header):
+        raise StudyError(f"the header of {path} {fault}; give a model.safetensors that this version wrote")
     described = header.get("spec")
     model = described.get("name") if isinstance(described, dict) else None
     for name, known in ((model, MODELS), (header.get("task"), TASKS)):
@@ -60,7 +65,37 @@ def describe_checkpoint(path: Path) -> Checkpoint:
             f"the header of {path} does not describe a model of this project ({error!r}); "
             "give a model.safetensors that this version wrote"
         ) from error
+    needed = spec_fault(spec) or _surplus(spec, count_values(path))
+    if needed:
+        raise StudyError(f"the header of {path} describes no model of its tensors: it {needed}")
     return Checkpoint(path, task, spec, header)
+
+
+def run_of(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Which run trained a checkpoint; empty where its header does not say."""
+    return header.get("run") or {}
+
+
+def _header_fault(header: Mapping[str, Any]) -> str:
+    """What is odd in a header, in words; empty where nothing is."""
+    if fault := record_fault({name: header[name] for name in ("spec", "recipe") if name in header}):
+        return fault
+    run, data, threshold = run_of(header), header.get("data", []), header.get("threshold")
+    if not isinstance(run, dict) or not all(isinstance(run.get(name, 0), int) for name in ("seed", "fold")):
+        return "has an odd run"
+    if not isinstance(data, list) or not all(isinstance(one, str) for one in data):
+        return "names no data sets"
+    if threshold is not None and (
+        isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1
+    ):
+        return f"has the threshold {str(threshold)[:40]!r}, which is no probability"
+    return ""
+
+
+def _surplus(spec: ModelSpec, values: int) -> str:
+    """That a spec asks for more weights than a file holds, in words: building it might fill the memory."""
+    asked = kernel_values(spec)
+    return f"has {asked} weights, and the file {values}" if asked > max(values, UNDOUBTED_VALUES) else ""
 
 
 def load_model(framework: Framework, path: Path) -> TrainedModel:
@@ -96,7 +131,7 @@ def find_checkpoints(places: Sequence[Path], framework: str) -> dict[str, Checkp
         )
 
     def preference(one: Checkpoint) -> tuple[bool, int, int, int, int, str]:
-        run = one.header.get("run") or {}
+        run = run_of(one.header)
         trained_by = str(run.get("framework"))
         rank = FRAMEWORKS.index(trained_by) if trained_by in FRAMEWORKS else len(FRAMEWORKS)
         place = int(run.get("seed", 0)), int(run.get("fold", 0)), list(MODELS).index(one.spec.name)

@@ -26,13 +26,14 @@ from common.config import (
 )
 from common.distributed import check_devices
 from common.errors import StudyError
+from common.names import printable
 
 
 class Parser(argparse.ArgumentParser):
     """argparse with the house's one-sentence errors (exit code 2, as argparse has it)."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see `{self.prog} --help`\n")
 
 
 def run_guarded(program: str, command: Callable[[], int]) -> int:
@@ -42,7 +43,8 @@ def run_guarded(program: str, command: Callable[[], int]) -> int:
     except StudyError as error:
         reason, code = str(error), 2
     except OSError as error:  # a full or lost disk; finished runs are whole, for they are written by rename
-        reason, code = f"{error.filename or 'a file'} cannot be written or read: {error.strerror or error}", 2
+        place = printable(str(error.filename or "a file"))
+        reason, code = f"{place} cannot be written or read: {error.strerror or error}", 2
     except KeyboardInterrupt:
         reason, code = (
             "stopped; finished runs are kept, a study goes on from there with the same command",

@@ -26,6 +26,7 @@ from common.errors import StudyError
 from common.framework import Framework
 from common.inference import BATCH_SIZE, TrainedModel, find_checkpoints, load_model, logits_of_slices
 from common.losses import sigmoid
+from common.names import printable
 from common.prediction import probabilities_of
 from common.results import defused, write_atomically, write_csv
 
@@ -113,7 +114,9 @@ def _is_picture(file: Path, folder: Path) -> bool:
         return False
     if any(part.casefold() in NOT_INPUT for part in below.parent.parts):
         return False
-    return file.is_file() and (file.suffix.casefold() in PICTURE_SUFFIXES or is_dicom(file))
+    if file.suffix.casefold() in PICTURE_SUFFIXES:
+        return not file.is_dir()  # a broken link or a pipe is answered with its fault
+    return is_dicom(file)
 
 
 def run_pipeline(framework: Framework, pipeline: Pipeline, paths: Sequence[Path]) -> Iterator[Answer]:
@@ -219,15 +222,15 @@ def row_of(answer: Answer, overlay: str = "") -> dict[str, Any]:
 
 
 def name_of(path: Path) -> str:
-    """A path that can be shown and written; bytes of it that are no UTF-8, which some disks allow, are replaced."""
+    """A path that can be written; bytes of it that are no UTF-8, which some disks allow, are replaced."""
     return os.fsencode(path).decode("utf-8", errors="replace")
 
 
 def describe_answer(answer: Answer) -> str:
     """One line for the console."""
     if answer.fault:
-        return f"{name_of(answer.path)}  {answer.fault}"
-    words = [name_of(answer.path)]
+        return printable(f"{name_of(answer.path)}  {answer.fault}")
+    words = [printable(name_of(answer.path))]
     if answer.probabilities:
         words.append(f"{answer.label} {answer.probabilities[answer.label]:.4f}")
     if answer.mask is None:

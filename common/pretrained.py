@@ -19,7 +19,10 @@ import safetensors
 from common.config import BACKBONES, HUB_TIMEOUT_SECONDS, PRETRAINED, PretrainedSource
 from common.errors import StudyError
 from common.framework import Array
+from common.names import lies_below
+from common.weights import check_weights_file
 
+ENTRY = ("path", "source", "sha256")  # what study.json says of a kept file
 HUB = "https://huggingface.co"
 PREFIXES = {  # of every tensor's name in a backbone's public file
     "densenet121": ("features.", "classifier."),
@@ -112,11 +115,12 @@ def _url(source: PretrainedSource) -> str:
 def file_sha256(path: Path) -> str:
     """The sha256 of a weights file's bytes."""
     try:
+        check_weights_file(path)
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise StudyError(
-            f"{path} cannot be read ({error.strerror}); mend its permissions or give another --weights"
+            f"{path} cannot be read ({error.strerror or error}); mend its permissions or give another --weights"
         ) from error
 
 
@@ -128,7 +132,15 @@ def read_kept(study_directory: Path, entry: Mapping[str, str]) -> Pretrained:
 
     Raises StudyError where it is gone or holds other bytes than study.json says.
     """
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ENTRY):
+        raise StudyError(
+            f"{study_directory / 'study.json'} holds an odd entry of weights; repeat the study's command"
+        )
     path = study_directory / entry["path"]
+    if not lies_below(study_directory, entry["path"]):
+        raise StudyError(
+            f"{path}, which study.json names, does not lie in the study; repeat the study's command"
+        )
     if not path.is_file():
         raise StudyError(f"{path} is gone; repeat the study's command, which puts it back")
     digest = file_sha256(path)
@@ -248,6 +260,7 @@ def _to_float32(path: Path, name: str, tensor: Mapping[str, Any]) -> Array:
 
 def _deserialize(path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
+        check_weights_file(path)
         return safetensors.deserialize(path.read_bytes())
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _no_safetensors(path, error) from error
@@ -256,6 +269,7 @@ def _deserialize(path: Path) -> list[tuple[str, dict[str, Any]]]:
 def _check_names(path: Path, model: str) -> None:
     """Raise StudyError unless the header is that of a safetensors file with tensors named as a backbone's."""
     try:
+        check_weights_file(path)
         with safetensors.safe_open(path, framework="numpy") as file:
             names = sorted(file.keys())
     except (OSError, ValueError, safetensors.SafetensorError) as error:

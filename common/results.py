@@ -60,23 +60,46 @@ A failed run has at least format, status, reason, run, started, finished, notice
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from common import config
+from common import config, records
 from common.config import Run
 from common.errors import StudyError
+from common.files import (
+    FORMULA_STARTS,
+    defused,
+    read_json,
+    read_text_table,
+    restored,
+    write_atomically,
+    write_csv,
+    write_json,
+    write_page,
+    write_text,
+    write_text_table,
+)
+from common.names import lies_below
+from common.predictions import (
+    AnyPredictions,
+    MaskPredictions,
+    Predictions,
+    pack_masks,
+    read_mask_predictions,
+    read_predictions,
+    unpack_masks,
+    write_predictions,
+)
 
+__all__ = [  # one door to a study's files
+    "FORMULA_STARTS", "AnyPredictions", "MaskPredictions", "Predictions", "defused", "pack_masks", "read_json",
+    "read_mask_predictions", "read_predictions", "restored", "unpack_masks", "write_atomically", "write_csv",
+    "write_json", "write_page", "write_predictions", "write_text", "write_text_table",
+]  # fmt: skip
 FORMAT = 3
 HISTORY_COLUMNS = (
     "epoch",  # from 1
@@ -89,146 +112,6 @@ HISTORY_COLUMNS = (
     "images_per_second",
     "wait_seconds",  # spent waiting for data; empty where steps are not timed
 )
-
-
-# --- writing ------------------------------------------------------------------------------------------------------
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write through a temporary sibling and a rename: `path` is absent, old or whole, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)  # mkstemp gives 0600, which would hide results from a group
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda stream: stream.write(text.encode()))
-
-
-def write_json(path: Path, document: Any) -> None:
-    """JSON with the keys in the order given; NaN is refused: it is not JSON, and hides a fault."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-def defused(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, with an apostrophe before it. Numbers stay numbers."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
-
-
-# --- predictions --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a classifier said of each validation and test sample; arrays of equal length N."""
-
-    sample_id: NDArray[np.str_]
-    patient: NDArray[np.str_]
-    split: NDArray[np.str_]  # "val" | "test" | "external"
-    y_true: NDArray[np.int64]  # class index
-    y_score: NDArray[np.float64]  # probability of class 1, (N,), or of each class, (N, C)
-
-    def of(self, split: str) -> Predictions:
-        """The rows of one split."""
-        keep = self.split == split
-        return Predictions(
-            self.sample_id[keep], self.patient[keep], self.split[keep], self.y_true[keep], self.y_score[keep]
-        )
-
-
-@dataclass(frozen=True)
-class MaskPredictions:
-    """What a segmenter said of each validation and test slice, on the model's grid; arrays of equal length N.
-
-    Counts are of pixels at the run's own threshold, chosen on validation. `y_true` and `y_pred` are masks packed by
-    `numpy.packbits`, row by row: see `unpack`.
-    """
-
-    sample_id: NDArray[np.str_]
-    patient: NDArray[np.str_]
-    split: NDArray[np.str_]  # "val" | "test" | "external"
-    tp: NDArray[np.int64]
-    fp: NDArray[np.int64]
-    fn: NDArray[np.int64]
-    tn: NDArray[np.int64]
-    hd95_px: NDArray[np.float64]  # NaN where truth or prediction is empty
-    surface_dice: NDArray[np.float64]  # NaN where both are empty
-    lesion_tp: NDArray[np.int64]  # lesions found, reported in vain, missed
-    lesion_fp: NDArray[np.int64]
-    lesion_fn: NDArray[np.int64]
-    y_score: NDArray[np.float64]  # the largest lesion probability of the slice
-    pixel_mm: NDArray[np.float64]  # side of a pixel of the grid; NaN where unknown
-    y_true: NDArray[np.uint8]  # (N, ceil(size * size / 8))
-    y_pred: NDArray[np.uint8]
-    size: NDArray[np.int64]  # (N,), px a side of the grid, the same for all
-
-    def of(self, split: str) -> MaskPredictions:
-        """The rows of one split."""
-        keep = self.split == split
-        return MaskPredictions(
-            **{name: getattr(self, name)[keep] for name in MaskPredictions.__dataclass_fields__}
-        )
-
-
-def pack_masks(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """bool (N, S, S) -> uint8 (N, ceil(S * S / 8))."""
-    return np.packbits(masks.reshape(len(masks), -1), axis=1)
-
-
-def unpack_masks(packed: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
-    """Inverse of `pack_masks`, bool (N, size, size)."""
-    flat = np.unpackbits(packed, axis=1, count=size * size)
-    return flat.reshape(len(packed), size, size).astype(bool)
-
-
-AnyPredictions: TypeAlias = Predictions | MaskPredictions
-
-
-def write_predictions(path: Path, predictions: AnyPredictions) -> None:
-    arrays = {name: getattr(predictions, name) for name in type(predictions).__dataclass_fields__}
-    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Those of a classifier; raises StudyError for anything but its arrays, all of one length."""
-    return Predictions(**_read_arrays(path, Predictions))
-
-
-def read_mask_predictions(path: Path) -> MaskPredictions:
-    """Those of a segmenter; raises StudyError for anything but its arrays, all of one length."""
-    return MaskPredictions(**_read_arrays(path, MaskPredictions))
-
-
-def _read_arrays(path: Path, kind: type[AnyPredictions]) -> dict[str, NDArray[Any]]:
-    try:
-        # Opened here, because np.load leaves the file open where the archive is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in kind.__dataclass_fields__}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise StudyError(
-            f"{path} is no predictions file ({error}); delete its run folder to run it again"
-        ) from error
-    lengths = {array.shape[:1] for array in arrays.values()}
-    if len(lengths) != 1:
-        raise StudyError(f"{path} holds arrays of different lengths {sorted(lengths)}; delete its run folder")
-    return arrays
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -247,7 +130,13 @@ class RunRecord:
         return self.document["status"] == "complete"
 
     def history(self) -> pd.DataFrame:
-        return pd.read_csv(self.directory / "history.csv")
+        """HISTORY_COLUMNS as numbers, gaps as NaN. Raises StudyError for anything else."""
+        path = self.directory / "history.csv"
+        table = read_text_table(path, HISTORY_COLUMNS)
+        try:
+            return table.replace("", "nan").astype(float).astype({"epoch": int, "step": int})
+        except ValueError as error:
+            raise StudyError(f"{path} holds what is no number ({error})") from error
 
     def predictions(self) -> Predictions:
         """Of a classifier."""
@@ -272,15 +161,32 @@ class StudyRecord:
         return tuple(record for record in self.runs if record.complete)
 
     def samples(self) -> pd.DataFrame:
-        return pd.read_csv(self.directory / "data" / "samples.csv", dtype=str, keep_default_na=False)
+        """The sample table. Raises StudyError where it is damaged or an id stands twice."""
+        path = self.directory / "data" / "samples.csv"
+        table = read_text_table(path, ("id", "label", "patient"))
+        _refuse_repeated(path, table, ["id"])
+        return table
 
     def split(self) -> pd.DataFrame:
-        """Columns id, fold (int), split, task."""
-        return pd.read_csv(
-            self.directory / "data" / "split.csv",
-            dtype={"id": str, "fold": int, "split": str},
-            keep_default_na=False,
-        )
+        """Columns id, fold (int), split, task. Raises StudyError where it is damaged or a sample stands twice."""
+        path = self.directory / "data" / "split.csv"
+        table = read_text_table(path, ("id", "fold", "split", "task"))
+        odd = ~table["fold"].str.fullmatch("[0-9]{1,4}")
+        if odd.any():
+            raise StudyError(f"{path} has the fold {table['fold'][odd].iloc[0]!r}; restore it from a copy")
+        table["fold"] = table["fold"].astype(int)
+        _refuse_repeated(path, table, ["id", "fold", "task"])
+        return table
+
+    def cache_directory(self, size: int) -> Path:
+        """The cache of a size in px. Raises StudyError where study.json names none, or one outside of the study."""
+        name = self.document.get("caches", {}).get(str(size), "")
+        if not lies_below(self.directory, name):
+            raise StudyError(
+                f"{self.directory / 'study.json'} names no cache of {size} px within the study's folder; repeat the "
+                "study's command"
+            )
+        return self.directory / name
 
     def audit(self) -> dict[str, Any]:
         return read_json(self.directory / "data" / "audit.json")
@@ -290,17 +196,10 @@ def run_directory(study_directory: Path, run: Run) -> Path:
     return study_directory / "runs" / run.path
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; StudyError if the file is missing or is anything else."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read as JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise StudyError(f"{path} holds {type(document).__name__}, not an object")
-    return document
+def _refuse_repeated(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
+    repeated = table[table.duplicated(columns)]
+    if len(repeated):
+        raise StudyError(f"{path} has {repeated['id'].iloc[0]!r} twice; restore it from a copy")
 
 
 def discard_damaged(directory: Path) -> None:
@@ -310,7 +209,7 @@ def discard_damaged(directory: Path) -> None:
         damaged = not isinstance(json.loads(path.read_bytes()), dict)
     except FileNotFoundError:
         return
-    except ValueError:
+    except (ValueError, RecursionError):
         damaged = True
     if damaged:
         path.unlink()
@@ -329,9 +228,12 @@ def read_run(study_directory: Path, run: Run) -> RunRecord | None:
     try:
         document = read_json(directory / "run.json")
         known = document.get("status") in ("complete", "failed")
-        if document.get("format") == FORMAT and document.get("run") == key and known:
+        ours = document.get("format") == FORMAT and document.get("run") == key and known
+        fault = (
+            records.record_fault(document) if ours else f"is not the record of this run in format {FORMAT}"
+        )
+        if not fault:
             return RunRecord(run, directory, document)
-        fault = f"is not the record of this run in format {FORMAT}"
     except StudyError:
         fault = "is damaged"
     reason = f"runs/{run.path}/run.json {fault}; delete its folder"
@@ -356,5 +258,7 @@ def read_study(directory: Path) -> StudyRecord:
         study = config.study_from_json(document["study"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StudyError(f"{directory / 'study.json'} does not describe a study ({error!r})") from error
+    if fault := records.study_fault(study) or records.document_fault(document):
+        raise StudyError(f"{directory / 'study.json'} does not describe a study: {fault}")
     found = (read_run(directory, run) for run in study.runs())
     return StudyRecord(directory, document, study, tuple(record for record in found if record is not None))

@@ -272,7 +272,7 @@ def load_parts(
 ) -> RunData:
     """The parts of a split (sample id -> part) of samples that the study's cache holds."""
     samples = samples[samples["id"].isin(split.index)]
-    cache = open_cache(record.directory / record.document["caches"][str(spec.image_size)])
+    cache = open_cache(record.cache_directory(spec.image_size))
 
     train = stream.select_part(cache, samples, split, "train", task)
     weights = stream.weigh_classes(train.labels, len(task.classes), recipe.class_weights)
@@ -282,7 +282,7 @@ def load_parts(
 
     judged = {name: part(name) for name in ("val", "test", "external")}
     description = {
-        "samples_sha256": record.document["samples_sha256"],
+        "samples_sha256": record.document.get("samples_sha256", ""),
         "split_sha256": split_sha256,
         "cache_sha256": cache.sha256,
         "counts": count_split(samples, split, task),

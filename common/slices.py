@@ -18,8 +18,7 @@ def slice_reader(record: StudyRecord) -> Callable[[str], NDArray[np.uint8] | Non
     where that is gone or damaged.
     """
     try:
-        caches = record.document["caches"]
-        cache = open_cache(record.directory / caches[max(caches, key=int)])
+        cache = open_cache(record.cache_directory(max(map(int, record.document["caches"]))))
         paths = record.samples().set_index("id")["path"]
     except (StudyError, OSError, KeyError, TypeError, ValueError):
         return None

@@ -33,8 +33,8 @@ from common.results import (
     StudyRecord,
     read_run,
     read_study,
-    write_csv,
     write_json,
+    write_text_table,
 )
 from common.run import utc_now
 from common.slices import slice_reader
@@ -100,7 +100,7 @@ def prepare_study(
         grid = _merge(record.study, study) if record else study
         # Masks as they were found: whether they were read is the tasks' affair, and tasks may be added
         digest = samples_digest(samples[samples["id"].isin(readable["id"])])
-        if earlier and earlier["samples_sha256"] != digest:
+        if earlier and earlier.get("samples_sha256") != digest:
             raise StudyError(
                 f"the data in {list(study.data) or 'the phantom'} differ from those of the study in {directory}; "
                 "choose another --out"
@@ -108,8 +108,8 @@ def prepare_study(
         table = split_table(readable, study.folds, study.split_seed)
         grid, split, unsplit = split_tasks(grid, readable, table)
         pretrained = {model: one for model, one in pretrained.items() if model in grid.models}
-        write_csv(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
-        write_csv(directory / "data" / "split.csv", split)
+        write_text_table(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
+        write_text_table(directory / "data" / "split.csv", split)
         judged = Judged(
             samples, readable, list(caches.values()), table, grid.tasks, skipped + unserved + unsplit
         )
@@ -134,7 +134,7 @@ def prepare_study(
             "environment": measure.common_environment(),
             "own_interpreters": interpreters.chosen(),
             "git_commit": measure.git_commit(Path(__file__).parent),
-            "created": earlier["created"] if earlier else utc_now(),
+            "created": (earlier or {}).get("created") or utc_now(),
         }
         write_json(directory / "study.json", document)
     except OSError as error:

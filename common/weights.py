@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save
 
+from common import config
 from common.config import ConvNextSpec, ModelSpec, UnetSpec
 from common.errors import StudyError
 from common.framework import Array, Weights
@@ -112,8 +114,23 @@ def save_checkpoint(path: Path, weights: Weights, header: Mapping[str, Any]) -> 
 def read_checkpoint(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Weights and header. Raises StudyError for a file that is no checkpoint of this project."""
     with _opened(path) as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        weights = {name: _finite(path, name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no mapping
         return weights, _header_of(path, file.metadata())
+
+
+def _finite(path: Path, name: str, tensor: Array) -> Array:
+    if not np.isfinite(tensor).all():
+        raise StudyError(
+            f"tensor {name!r} of {path} holds NaN or infinity; give a checkpoint of a run that did not diverge"
+        )
+    return tensor
+
+
+def count_values(path: Path) -> int:
+    """How many numbers a checkpoint holds, without reading them."""
+    with _opened(path) as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - no mapping
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -125,12 +142,26 @@ def read_header(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        check_weights_file(path)
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:
         raise StudyError(f"checkpoint {path} does not exist") from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise StudyError(f"{path} is no safetensors file ({error})") from error
+
+
+def check_weights_file(path: Path) -> None:
+    """Raise OSError for what is no file of weights by its looks: opening a pipe would wait for ever, and hashing a file
+    of terabytes nearly so.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")
+    if status.st_size > config.MAX_WEIGHTS_BYTES:
+        raise OSError(
+            f"it has {status.st_size / 2**20:.0f} MiB, more than the {config.MAX_WEIGHTS_BYTES / 2**20:.0f} MiB allowed"
+        )
 
 
 def _header_of(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
@@ -138,7 +169,7 @@ def _header_of(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]
         header = json.loads((metadata or {})[HEADER_KEY])
         if isinstance(header, dict):
             return header
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         pass
     raise StudyError(
         f"{path} carries no {HEADER_KEY!r} header; give a model.safetensors that this project wrote"

@@ -36,7 +36,7 @@ from common.data.audit_pictures import (
 )
 from common.data.audit_shortcuts import find_shortcuts
 from common.data.cache import Cache
-from common.data.findings import VERDICTS, Finding, check_accepted, finding_json, refusals
+from common.data.findings import VERDICTS, Finding, check_accepted, finding_json, is_finding, refusals
 from common.data.folders import number
 from common.data.likeness import compare_looks
 from common.data.looks import Looks, take_looks
@@ -90,9 +90,11 @@ def audit_data(
 def earlier_audit(path: Path) -> dict[str, Any] | None:
     """The audit of an earlier command, whose findings hold as long as nothing they rest on changes."""
     try:
-        return read_json(path)
+        audit = read_json(path)
     except StudyError:  # there is none, or it is damaged: it is made again
         return None
+    findings = audit.get("findings")
+    return audit if isinstance(findings, list) and all(map(is_finding, findings)) else None
 
 
 def find_all(judged: Judged, looks: Looks) -> list[Finding]:

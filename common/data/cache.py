@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from common import config
 from common.data.cache_build import cache_name, fill_cache
 from common.data.decoding import decode_sample
 from common.data.images import ImageError
@@ -150,7 +151,7 @@ def build_cache(
 
 def open_cache(directory: Path) -> Cache:
     """A finished cache. Raises StudyError where there is none, or where a file does not have the stated size."""
-    document = read_json(directory / "cache.json")
+    document = read_json(directory / "cache.json", config.MAX_TABLE_BYTES)
     try:
         cache = _sharded(directory, document) if "form" in document else _one_array(directory, document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -46,6 +45,7 @@ AIR_HU = -1000.0
 AIR_RANGE_HU = (-1100, -500)
 AIR_SHARE = 0.01
 ISOTROPIC = 0.01  # sides of a pixel that differ by no more are one number
+PIXEL_MM = (0.01, 10.0)  # sides that a pixel of a CT slice can have: a head of 512 px to one of 20 px
 HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")  # of RescaleType; US: unspecified
 EXPORT_AGAIN = "export the slice again, or give it as an 8-bit grey PNG"
 SPLIT = "save each slice as a file of its own"
@@ -82,7 +82,7 @@ def read_dicom_header(path: str | Path) -> DicomHeader:
     with checked_file(path):
         stream = path.open("rb")
     with stream, faults_named(path), _quiet_pydicom():
-        data = _parse(path, stream, HEADER_TAGS)
+        data = _parse(path, stream.read(), HEADER_TAGS)
         rows, columns = _size(path, data)
         series = _text(data, "SeriesInstanceUID") or _text(data, "StudyInstanceUID")
         return DicomHeader(_text(data, "PatientID"), series, rows, columns, _pixel_mm(data))
@@ -100,7 +100,7 @@ def read_dicom(path: str | Path, window: str = config.DICOM_WINDOW) -> NDArray[n
     file = read_bytes(path)
     with faults_named(path):
         with _quiet_pydicom():
-            data = _parse(path, io.BytesIO(file))
+            data = _parse(path, file)
             _check_picture(path, data)
             _check_storage(path, data)
             hounsfield = _hounsfield(path, data, _decoded(path, data))
@@ -123,17 +123,44 @@ def _quiet_pydicom() -> Iterator[None]:
 # --- the file -----------------------------------------------------------------------------------------------------
 
 
-def _parse(path: Path, stream: BinaryIO, tags: list[str] | None = None) -> Dataset:
+class _Patience(io.BytesIO):
+    """A file in memory that may be read a limited number of times: pydicom reads each element by itself, and a header
+    of millions, nested or not, is no CT slice's.
+    """
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > config.MAX_FILE_PARTS:
+            raise ValueError(f"its header has more than {config.MAX_FILE_PARTS} parts")
+        return super().read(size)
+
+
+def _parse(path: Path, file: bytes, tags: list[str] | None = None) -> Dataset:
     """The data set; with `tags`, those only and nothing behind the pixels."""
     try:
-        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
         # The whole file would be inflated before any size is known.
-        if syntax == DeflatedExplicitVRLittleEndian:
+        if _transfer_syntax(file) == DeflatedExplicitVRLittleEndian:
             raise ImageError(path, "is deflated as a whole", "store it uncompressed (dcmconv +te does)")
-        return pydicom.dcmread(stream, stop_before_pixels=tags is not None, specific_tags=tags)
+        return pydicom.dcmread(_Patience(file), stop_before_pixels=tags is not None, specific_tags=tags)
     except InvalidDicomError:
         fault = "is no DICOM file (the letters DICM are not at byte 128)"
         raise ImageError(path, fault, "if it is DICOM without file header, dcmconv adds one") from None
+
+
+def _transfer_syntax(file: bytes) -> str:
+    """TransferSyntaxUID in the file's meta information (part 10, 7.1: explicit, little-endian); empty without one."""
+    place = 132
+    while file[place : place + 2] == b"\x02\0" and place < config.MAX_FILE_PARTS:
+        element, kind = file[place + 2 : place + 4], file[place + 4 : place + 6]
+        long = kind in (b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT")
+        start = place + (12 if long else 8)
+        length = int.from_bytes(file[start - 4 : start] if long else file[start - 2 : start], "little")
+        if element == b"\x10\0":
+            return file[start : start + length].decode("ascii", "replace").strip("\0 ")
+        place = start + length
+    return ""
 
 
 def _size(path: Path, data: Dataset) -> tuple[int, int]:
@@ -272,6 +299,7 @@ def _pixel_mm(data: Dataset) -> float | None:
         sides = [float(side) for side in data.get("PixelSpacing") or ()]
     except (TypeError, ValueError):
         return None
-    if len(sides) != 2 or not all(math.isfinite(side) and side > 0 for side in sides):
+    lowest, highest = PIXEL_MM
+    if len(sides) != 2 or not all(lowest <= side <= highest for side in sides):
         return None
     return sum(sides) / 2 if max(sides) <= min(sides) * (1 + ISOTROPIC) else None

@@ -47,6 +47,18 @@ def finding_json(finding: Finding) -> dict[str, Any]:
     }
 
 
+def is_finding(one: object) -> bool:
+    """Whether an entry of an `audit.json`, which may have been edited, is a finding as `finding_json` writes it."""
+    return (
+        isinstance(one, dict)
+        and all(isinstance(one.get(name), str) for name in ("name", "sentence", "remedy"))
+        and one.get("verdict") in VERDICTS
+        and isinstance(one.get("evidence"), list)
+        and all(isinstance(row, dict) for row in one["evidence"])
+        and isinstance(one.get("evidence_total"), int)
+    )
+
+
 def refusals(findings: Sequence[Mapping[str, Any]], accepted: Collection[str]) -> list[Mapping[str, Any]]:
     """The findings, as JSON, that refuse the data and were not accepted by name."""
     return [one for one in findings if one["verdict"] == "refuse" and one["name"] not in accepted]

@@ -29,6 +29,8 @@ HASH_THREADS = 4
 def existing_folder(directory: Path | str) -> Path:
     """The absolute path of a folder that holds something. Raises StudyError otherwise."""
     path = Path(directory)
+    if not str(path).isprintable():  # line breaks, and bytes that are no UTF-8, which no table can hold
+        raise StudyError(f"data folder {str(path)!a} has a name with unprintable characters; rename it")
     try:
         path.stat()
     except (OSError, ValueError) as error:
@@ -38,7 +40,10 @@ def existing_folder(directory: Path | str) -> Path:
         raise StudyError(
             f"{path} is a file; give the folder that holds Normal/ and Stroke/ (unpack archives first)"
         )
-    return path.resolve()
+    whole = path.resolve()
+    if not str(whole).isprintable():
+        raise StudyError(f"data folder {str(whole)!a} lies in one with unprintable characters; rename that")
+    return whole
 
 
 def entries(folder: Path) -> list[Path]:

@@ -8,9 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from common.data.images import ImageError
+from common.data.images import ImageError, picture_shape
 
 if TYPE_CHECKING:
     from common.data.dicom import DicomHeader
@@ -56,20 +54,9 @@ def pixel_mm(picture: Path, header: DicomHeader | None) -> str:
     """
     if header is None or header.pixel_mm is None:
         return ""
-    shape = _shape(picture)
+    shape = picture_shape(picture)
     return f"{header.pixel_mm:.6g}" if shape in (None, (header.rows, header.columns)) else ""
 
 
-def _shape(picture: Path) -> tuple[int, int] | None:
-    """(rows, columns) from the picture's header; None for what is no picture file, such as the DICOM file itself."""
-    try:
-        with Image.open(picture) as opened:
-            return opened.height, opened.width
-    except (
-        Exception
-    ):  # Pillow's plugins raise nearly anything on damaged files; decoding names the fault later
-        return None
-
-
 def _digest(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest()[:NAME_DIGITS]
+    return hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:NAME_DIGITS]

@@ -6,7 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common import config
 from common.errors import StudyError
+from common.files import restored
 
 
 def read_id_table(file: Path, value: str) -> dict[str, str]:
@@ -16,16 +18,23 @@ def read_id_table(file: Path, value: str) -> dict[str, str]:
     needed = ("image_id", value)
     columns = f"image_id,{value}"
     try:
+        if not file.is_file():  # opening a pipe would wait for ever
+            raise OSError("it is no file")
+        if file.stat().st_size > config.MAX_ID_TABLE_BYTES:
+            raise OSError(f"it has more than {config.MAX_ID_TABLE_BYTES} bytes")
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
             header = list(reader.fieldnames or ())
             reader.fieldnames = [_plain(name) for name in header]
-            lines = [tuple((line.get(_plain(name)) or "").strip() for name in needed) for line in reader]
+            lines = [tuple(_cell(line.get(_plain(name))) for name in needed) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{file} cannot be read as CSV ({error}); it needs the columns {columns}") from error
     missing = [name for name in needed if _plain(name) not in reader.fieldnames]
     if missing:
         raise StudyError(f"{file} lacks the column {missing[0]!r}; it needs {columns} and has {header}")
+    odd = next((cell for line in lines for cell in line if not cell.isprintable()), None)
+    if odd is not None:
+        raise StudyError(f"{file} has a cell with unprintable characters, {odd[:60]!a}; mend it")
     table: dict[str, str] = {}
     for image, found in lines:
         if not found:
@@ -35,6 +44,11 @@ def read_id_table(file: Path, value: str) -> dict[str, str]:
                 f"{file} gives image_id {image!r} to {table[image]!r} and to {found!r}; keep one"
             )
     return table
+
+
+def _cell(value: str | None) -> str:
+    """Without the apostrophe that we write before what a spreadsheet would run as a formula."""
+    return str(restored((value or "").strip()))
 
 
 def match_ids(files: Mapping[str, Path], table: Mapping[str, str], file: Path, value: str) -> dict[str, str]:

@@ -33,8 +33,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from common import config
+from common.data.containers import odd_container
 from common.data.folders import DICOM_SUFFIXES
 from common.errors import StudyError
+from common.names import printable
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 _SAVE_AGAIN = "save it again as an 8-bit grey PNG"
@@ -46,10 +48,10 @@ class ImageError(StudyError):
 
     def __init__(self, path: str | Path, fault: str, remedy: str) -> None:
         super().__init__(str(path), fault, remedy)  # three arguments, so that it can travel between processes
-        self.path, self.fault, self.remedy = str(path), fault, remedy
+        self.path, self.fault, self.remedy = str(path), printable(fault), printable(remedy)
 
     def __str__(self) -> str:
-        return f"{self.path} {self.fault}; {self.remedy}"
+        return f"{printable(self.path)} {self.fault}; {self.remedy}"
 
 
 class ColouredError(ImageError):
@@ -89,7 +91,7 @@ def read_painted(path: str | Path) -> NDArray[np.uint8]:
     path = Path(path)
     data = read_bytes(path)
     with faults_named(path):
-        picture = _decode(path, data)
+        picture = _decode(path, data, config.MAX_PAINTED_PX)
         if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
             return np.array(picture.convert("RGBA"))
         return np.array(Image.fromarray(_channels(picture, path)).convert("RGBA"))
@@ -141,6 +143,18 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+def picture_shape(path: Path) -> tuple[int, int] | None:
+    """(rows, columns) by the header of a picture's file; None for what is no such file."""
+    try:
+        data = read_bytes(path)
+        if odd_container(data):
+            return None
+        with _strict_pillow(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            return picture.height, picture.width
+    except Exception:  # decoders raise nearly anything on damaged files; decoding names the fault later
+        return None
+
+
 @contextmanager
 def checked_file(path: Path) -> Iterator[None]:
     """A file that may be opened within: regular and not too large; faults of opening and reading are named."""
@@ -165,19 +179,19 @@ def checked_file(path: Path) -> Iterator[None]:
         raise ImageError(path, f"cannot be read ({_reason(error)})", COPY_AGAIN) from error
 
 
-def check_size(path: Path, width: int, height: int) -> None:
+def check_size(path: Path, width: int, height: int, most: int = config.MAX_IMAGE_PX) -> None:
     """Raises ImageError for a picture too large to decode, or too small to be a slice."""
-    if width * height > config.MAX_IMAGE_PIXELS:
-        fault = f"has {width} x {height} px, more than the {config.MAX_IMAGE_PIXELS} pixels allowed"
+    if max(width, height) > most:
+        fault = f"has {width} x {height} px, but a side may have at most {most} px"
         raise ImageError(path, fault, "a CT slice is far smaller; is it the right file?")
     if min(width, height) < config.MIN_IMAGE_PX:
         fault = f"has {width} x {height} px, but a side must have at least {config.MIN_IMAGE_PX} px"
         raise ImageError(path, fault, "give the full-size picture")
 
 
-def _decode(path: Path, data: bytes) -> Image.Image:
+def _decode(path: Path, data: bytes, most_px: int = config.MAX_IMAGE_PX) -> Image.Image:
     """A loaded, upright single-frame Pillow image."""
-    picture = _open_checked(path, data)
+    picture = _open_checked(path, data, most_px)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have switched it on
     picture.load()
     with _strict_pillow():
@@ -185,8 +199,10 @@ def _decode(path: Path, data: bytes) -> Image.Image:
     return picture
 
 
-def _open_checked(path: Path, data: bytes) -> ImageFile.ImageFile:
+def _open_checked(path: Path, data: bytes, most_px: int) -> ImageFile.ImageFile:
     """The opened picture, not yet decoded, of an allowed format and size and with sound checksums."""
+    if odd := odd_container(data):
+        raise ImageError(path, odd, _SAVE_AGAIN)
     with _strict_pillow():
         try:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -194,10 +210,12 @@ def _open_checked(path: Path, data: bytes) -> ImageFile.ImageFile:
             raise ImageError(path, f"is too large to decode ({_reason(error)})", _SAVE_AGAIN) from error
         except UnidentifiedImageError:
             raise ImageError(path, f"is no {', '.join(FORMATS)} picture", _SAVE_AGAIN) from None
-        check_size(path, *picture.size)
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1:
-            raise ImageError(path, f"holds {frames} pictures", "save each as a file of its own")
+        check_size(path, *picture.size, most_px)
+        # The frames of a TIFF are not counted: there may be millions
+        if getattr(picture, "is_animated", False) or (
+            picture.format != "TIFF" and getattr(picture, "n_frames", 1) > 1
+        ):
+            raise ImageError(path, "holds several pictures", "save each as a file of its own")
         if picture.format != "PNG":
             return picture
         picture.verify()  # its checksums: load() would decode a flipped bit into wrong pixels
@@ -263,8 +281,11 @@ def _on_black(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     alpha = cv2.extractChannel(rgba, 3)
     if alpha.min() == alpha.max():
         return np.asarray(colour, dtype=np.uint8)
-    alpha = alpha[..., np.newaxis]
-    return ((colour.astype(np.uint32) * alpha + 127) // 255).astype(np.uint8)
+    laid = np.empty_like(colour)
+    for top in range(0, len(colour), 256):  # rows at a time: 16 bits take twice the memory
+        part = np.s_[top : top + 256]
+        laid[part] = (colour[part].astype(np.uint16) * alpha[part, :, np.newaxis] + 127) // 255
+    return laid
 
 
 # --- size ---------------------------------------------------------------------------------------------------------

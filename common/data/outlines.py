@@ -170,7 +170,7 @@ def _outer_fringe(part: Mask, strength: NDArray[np.float32]) -> Mask:
     """Of one filled part, the pixels beyond the middle of its outline; none where no outline is seen."""
     none, depth = np.zeros(part.shape, bool), _depth(part)
     core, rim = strength[part & (depth > 4)], strength[part & (depth <= 3)]
-    if len(core) < 20:
+    if len(core) < 20 or not len(rim):  # a part that fills the picture has no rim
         return none
     fill, outline = float(np.median(core)), float(np.percentile(rim, 90))
     if outline < OUTLINE_CONTRAST * fill or fill <= 0:

@@ -24,7 +24,7 @@ from common.data.images import ImageError, read_image, read_painted
 from common.data.overlay_pictures import head_of
 from common.data.overlays import OverlayMask, read_overlay
 from common.errors import StudyError
-from common.results import write_csv, write_text
+from common.results import write_page, write_text_table
 
 TEMPLATES = Path(__file__).parents[1] / "report" / "templates"
 LEVELS = 4  # folders below the given one among which OVERLAY/ may lie
@@ -76,8 +76,8 @@ def convert_overlays(data: Path, out: Path) -> str:
                 path.write_bytes(png)
             if number % 100 == 0 or number == len(pairs):
                 print(f"{number} of {len(pairs)} overlays read", flush=True)
-    write_csv(out / "masks.csv", _table(readings))
-    write_text(out / "preview.html", preview_page(data.resolve().name, readings))
+    write_text_table(out / "masks.csv", _table(readings))
+    write_page(out / "preview.html", preview_page(data.resolve().name, readings))
     return f"{summary(readings)} Look through {out / 'preview.html'}. {config.NOTICE}"
 
 

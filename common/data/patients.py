@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ def find_patients(
 
     Raises StudyError where a source speaks for some pictures only: a table, or names in a layout whose `names_tell`.
     """
-    file = next((folder / PATIENTS_FILE for folder in folders if (folder / PATIENTS_FILE).is_file()), None)
+    tables = (folder / PATIENTS_FILE for folder in folders)
+    file = next((table for table in tables if os.path.lexists(table)), None)  # one that is no file is told
     if file is not None:
         return match_ids(files, read_id_table(file, "patient"), file, "patient"), "table"
     matches = {name: PATIENT_IN_NAME.fullmatch(picture.stem) for name, picture in files.items()}

@@ -28,6 +28,7 @@ from common.data.patients import PATIENTS_FILE
 from common.data.samples import NO_LESION, OVERLAY
 from common.data.splits import EXTERNAL, split_table
 from common.errors import StudyError
+from common.files import defused
 from common.options import Parser, non_negative_integer, positive_integer, run_guarded
 
 EXTERNAL_FOLDER = "External_Test"
@@ -90,10 +91,10 @@ def _fill(samples: pd.DataFrame, split: pd.Series, out: Path) -> Counter[str]:
         elif row["mask"] not in ("", NO_LESION):
             means[_place(Path(row["mask"]), folder / "MASKS" / below, name)] += 1
     if _patients_known(samples):
-        patients = pd.DataFrame({"image_id": names, "patient": samples["patient"]})
+        patients = pd.DataFrame({"image_id": names, "patient": samples["patient"]}).map(defused)
         patients.to_csv(out / PATIENTS_FILE, index=False, lineterminator="\n")
     if labels:
-        table = pd.DataFrame(labels)
+        table = pd.DataFrame(labels).map(defused)
         table.to_csv(out / EXTERNAL_FOLDER / "labels.csv", index=False, lineterminator="\n")
     return means
 

@@ -13,7 +13,7 @@ from common import config
 from common.report.audit_views import audit_section
 from common.report.study_views import audit_view
 from common.report.wording import listed
-from common.results import write_text
+from common.results import write_page
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,4 +31,4 @@ def write_audit_page(audit: Mapping[str, Any], path: Path) -> None:
         inventory=audit_view(dict(audit)),
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # ours
     )
-    write_text(path, text)
+    write_page(path, text)

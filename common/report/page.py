@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from common.report.summary import summary
 from common.report.systems import systems_section
 from common.report.verdict_tables import verdict_numbers
 from common.report.verdict_views import variance_section, verdict_section
-from common.results import write_json, write_text
+from common.results import write_json, write_page
 from common.verdicts import Verdict, verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,6 +51,7 @@ STYLES = (
     "print.css",
 )
 SCRIPT = "report.js"
+TAG_START = re.compile("<(?=[A-Za-z/!?])")
 
 
 def write_report(study_directory: Path, read_slice: ReadSlice | None = None) -> Path:
@@ -115,10 +117,11 @@ def write_pages(study_directory: Path, content: dict[str, Any]) -> None:
         "colours_json": json.dumps(COLOURS),
     }
     page = environment.get_template("report.html.j2").render(content | ours)
-    write_text(study_directory / "report.html", page)
+    write_page(study_directory / "report.html", page)
     plain = environment.overlay(autoescape=False)
     plain.filters["cell"] = markdown_cell
-    write_text(study_directory / "report.md", plain.get_template("report.md.j2").render(content | ours))
+    text = plain.get_template("report.md.j2").render(content | ours)
+    write_page(study_directory / "report.md", without_tags(text))
 
 
 def digest_of(script: str) -> str:
@@ -183,6 +186,11 @@ def write_summary(
     for key, fields in verdict_numbers(found).items():
         numbers[key] = numbers.get(key, {}) | fields
     write_json(study_directory / "summary.json", numbers | dict(beside))
+
+
+def without_tags(text: str) -> str:
+    """Markdown in which nothing is HTML; ours has none, and viewers differ in what they let pass."""
+    return TAG_START.sub("&lt;", text)
 
 
 def markdown_cell(value: object) -> str:

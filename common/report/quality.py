@@ -14,6 +14,7 @@ import pandas as pd
 
 from common.report.cost_ratios import CostRatio, paired_ratio
 from common.report.costs import was_interrupted
+from common.report.evidence import UNREADABLE
 from common.report.reading import AnyComparison
 from common.report.tables import finite, keys
 
@@ -57,7 +58,7 @@ def time_to_quality(comparison: AnyComparison) -> QualityTime | None:
             curve = pd.DataFrame(
                 {"seconds": history["seconds"].cumsum(), "val_score": history["val_score"]}
             ).astype(float)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (*UNREADABLE, TypeError):
             continue
         if curve["val_score"].notna().any():
             curves[record.run.framework, record.run.seed, record.run.fold] = curve

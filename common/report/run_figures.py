@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from common.report.evidence import UNREADABLE
 from common.report.plotting import DASHES, MARKERS, PAPER, Picture, colour, finish, new_figure, style
 from common.report.reading import AnyComparison
 from common.report.terms import metric_title
@@ -18,7 +19,7 @@ def training_figures(comparison: AnyComparison, directory: Path) -> list[Picture
     for record in comparison.records:
         try:
             history = record.history()
-        except (OSError, ValueError):
+        except UNREADABLE:
             continue
         chosen = (record.document.get("choice") or {}).get("epoch")
         run = record.run

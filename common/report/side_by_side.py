@@ -11,14 +11,14 @@ from markupsafe import Markup
 
 from common import config
 from common.errors import StudyError
-from common.report.page import STYLES, TEMPLATES, markdown_cell
+from common.report.page import STYLES, TEMPLATES, markdown_cell, without_tags
 from common.report.plotting import COLOURS
 from common.report.side_figures import beside_figure
 from common.report.side_numbers import difference_rows, only_in_one, shared_numbers
 from common.report.side_studies import Side, differing_settings, read_side
 from common.report.side_views import comparison_views, primary_views, side_view, verdict_views
 from common.report.wording import percent
-from common.results import defused, write_csv, write_text
+from common.results import defused, write_csv, write_page
 
 OWN_STYLE = "side_by_side.css"
 
@@ -47,10 +47,10 @@ def write_side_by_side(a: Path, b: Path, out: Path) -> Path:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     page = environment.get_template("side_by_side.html.j2").render(content)
-    write_text(out / "report.html", page)
+    write_page(out / "report.html", page)
     plain = environment.overlay(autoescape=False)
     plain.filters["cell"] = markdown_cell
-    write_text(out / "report.md", plain.get_template("side_by_side.md.j2").render(content))
+    write_page(out / "report.md", without_tags(plain.get_template("side_by_side.md.j2").render(content)))
     return out / "report.html"
 
 

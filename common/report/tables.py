@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from common.config import SPLITS
+from common.names import printable
 from common.report.costs import TIMINGS, cost, number
 from common.report.evidence import UNREADABLE, flatten
 from common.report.reading import AnyComparison, Evidence, members
 from common.report.scores import Scores
-from common.results import defused, write_csv, write_text
+from common.results import defused, write_csv, write_page
 from common.statistics import spread
 
 SETTINGS = (
@@ -179,9 +180,14 @@ def write_table(directory: Path, name: str, table: pd.DataFrame, latex: bool = T
     """Write NAME.csv and, unless told not to, NAME.tex (booktabs); a table without rows is not written."""
     if table.empty:
         return
-    write_csv(directory / f"{name}.csv", table.map(defused))
+    write_csv(directory / f"{name}.csv", table.map(shown))
     if latex:
-        write_text(directory / f"{name}.tex", latex_of(table))
+        write_page(directory / f"{name}.tex", latex_of(table))
+
+
+def shown(value: object) -> object:
+    """Text that neither a spreadsheet runs nor a terminal obeys. Numbers stay numbers."""
+    return defused(printable(value) if isinstance(value, str) else value)
 
 
 LATEX_HEAD = "% \\usepackage[utf8]{inputenc}, \\usepackage{booktabs}\n"

@@ -12,6 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from common import config
+from common.errors import StudyError
+from common.names import printable
+from common.report.attachments import ODD
 from common.report.context import model_title, skipped_tasks, unknown_patients
 from common.report.evidence import ordered
 from common.report.reading import comparison_keys
@@ -61,8 +64,18 @@ COSTS = {
 def terminal_summary(study_directory: Path) -> RenderableType:
     """A table for each (lane, task, model), read from the study's `summary.json`; print it with rich.
 
-    Raises StudyError if the report was not written yet.
+    Raises StudyError if the report was not written yet, or its numbers were changed since.
     """
+    try:
+        return _summary(study_directory)
+    except ODD as error:
+        if isinstance(error, StudyError):
+            raise
+        path = study_directory / "summary.json"
+        raise StudyError(f"{path} is not as it was written ({error!r}); write the report again") from error
+
+
+def _summary(study_directory: Path) -> RenderableType:
     record = read_study(study_directory)
     numbers = read_json(study_directory / "summary.json")
     complete = {(one.run.lane, one.run.task, one.run.model) for one in record.complete}
@@ -78,12 +91,12 @@ def terminal_summary(study_directory: Path) -> RenderableType:
     audit = read_json(path) if (path := study_directory / "data" / "audit.json").exists() else {}
     if sentence := unknown_patients(audit):
         parts.append(Text(sentence, style="yellow"))
-    parts += [Text(f"not done: {one['title']}: {one['reason']}") for one in skipped_tasks(audit)]
+    parts += [Text(printable(f"not done: {one['title']}: {one['reason']}")) for one in skipped_tasks(audit)]
     for one in record.runs:
         if not one.complete:
             run = one.run
             name = f"{run.task}, {run.model}, {run.framework}, seed {run.seed}, fold {run.fold}"
-            parts.append(Text(f"failed: {name}: {one.document.get('reason')}", style="red"))
+            parts.append(Text(printable(f"failed: {name}: {one.document.get('reason')}"), style="red"))
     parts.append(Text(config.NOTICE, style="dim"))
     return Group(*parts)
 

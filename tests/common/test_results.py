@@ -50,7 +50,8 @@ MASKS[1, 0, :3] = MASKS[2, 4, 4] = True
 
 
 def mask_predictions() -> MaskPredictions:
-    numbers = {name: np.arange(3) + k for k, name in enumerate(("tp", "fp", "fn", "tn"))}
+    numbers = {name: np.arange(3) + k for k, name in enumerate(("tp", "fp", "fn"))}
+    numbers["tn"] = 25 - sum(numbers.values())
     lesions = {name: np.array([0, 1, 2]) for name in ("lesion_tp", "lesion_fp", "lesion_fn")}
     reals = {name: np.array([np.nan, 0.1, 1 / 3]) for name in ("hd95_px", "surface_dice", "y_score")}
     who = {name: getattr(PREDICTIONS, name) for name in ("sample_id", "patient", "split")}

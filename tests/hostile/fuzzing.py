@@ -1,0 +1,139 @@
+"""Coverage-guided fuzzing of the readers, run by hand, not by pytest:
+
+    pip install atheris==3.0.0
+    python tests/hostile/fuzz_images.py FOLDER [--seconds 600]
+
+likewise `fuzz_overlays.py`, `fuzz_layouts.py`, `fuzz_results.py`. A finding is whatever comes out but a StudyError,
+more than 5 CPU seconds, or 1 GiB beyond the start. It does not end the search: FOLDER gets the first input of each
+kind, and FOLDER/summary.json says how often each came and how many inputs were tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+CPU_SECONDS = 5.0
+MEMORY_MIB = 1024
+WRITE_EVERY_SECONDS = 5.0
+
+Mutator = Callable[[bytes, int, int], bytes]
+
+
+def peak_mib() -> float:
+    """Largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fuzz(
+    target: Callable[[bytes], None],
+    seeds: Sequence[bytes],
+    most_bytes: int,
+    mutator: Mutator | None = None,
+) -> None:
+    """Try inputs until the time is over; never returns. StudyError is what `target` may raise."""
+    import atheris
+
+    from common.errors import StudyError
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=int, default=600)
+    options = parser.parse_args()
+    corpus = options.folder / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(seeds):
+        (corpus / f"seed-{number:03d}").write_bytes(seed)
+
+    found: Counter[str] = Counter()
+    start, base = time.monotonic(), peak_mib()
+    state = {"tried": 0, "written": start, "allowed": base + MEMORY_MIB}
+
+    def note(what: str, data: bytes) -> None:
+        found[what] += 1
+        if found[what] == 1:
+            (options.folder / f"finding-{len(found):03d}").write_bytes(data)
+            print(f"finding {len(found)}: {what}", flush=True)
+            state["written"] = 0.0
+
+    def tell() -> None:
+        summary = {
+            "target": Path(sys.argv[0]).stem,
+            "tried": state["tried"],
+            "seconds": round(time.monotonic() - start, 1),
+            "peak_mib_above_start": round(peak_mib() - base),
+            "findings": dict(found),
+        }
+        (options.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        state["written"] = time.monotonic()
+
+    def one(data: bytes) -> None:
+        state["tried"] += 1
+        began = time.process_time()
+        try:
+            target(data)
+        except StudyError:
+            pass
+        except Exception as error:
+            note(place_of(error), data)
+        spent = time.process_time() - began
+        if spent > CPU_SECONDS:
+            note(f"took {spent:.0f} s", data)
+        if peak_mib() > state["allowed"]:
+            note(f"took {peak_mib() - base:.0f} MiB", data)
+            state["allowed"] = peak_mib() + MEMORY_MIB / 4
+        if time.monotonic() - state["written"] > WRITE_EVERY_SECONDS:
+            tell()
+
+    arguments = [
+        sys.argv[0],
+        str(corpus),
+        f"-max_total_time={options.seconds}",
+        f"-max_len={most_bytes}",
+        "-rss_limit_mb=0",
+        "-timeout=120",
+        "-print_final_stats=1",
+        f"-artifact_prefix={options.folder}/",
+    ]
+    atexit.register(tell)
+    atheris.Setup(arguments, one, **({"custom_mutator": mutator} if mutator else {}))
+    atheris.Fuzz()
+
+
+def place_of(error: BaseException) -> str:
+    """The exception's kind and where it came from in the project: what tells findings apart."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(str(ROOT))
+        and "/tests/" not in frame.filename
+        and ".venv" not in frame.filename
+    ]
+    where = (
+        f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno}"
+        if frames
+        else "the target itself"
+    )
+    return f"{type(error).__name__} at {where}"
+
+
+def scratch() -> Path:
+    """A folder in memory where there is one."""
+    parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path("/tmp")
+    folder = parent / f"fuzz-{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    return folder
