@@ -27,7 +27,7 @@ try:
 except ImportError:  # a system without it has no locks; Ray's nodes are Linux or macOS
     fcntl = None  # type: ignore[assignment]
 
-LETTER_SECONDS = 10.0  # that a run's end waits for its last event to be told
+LETTER_SECONDS = 60.0  # that a run's end waits for its last event to be told
 Fetch = Callable[[Any], bytes]  # an object reference -> what it stands for
 
 

@@ -105,6 +105,7 @@ class _Driver:
     def drive(self, runs: Sequence[Run]) -> None:
         """Carry out the runs. An exception, KeyboardInterrupt included, ends what is under way and is raised."""
         self._threads = self._wait_for_a_node(runs[0])
+        self._deliver(())  # the mailbox is there before anyone writes to it
         waiting = deque(_Try(run, utc_now()) for run in runs)
         flying: dict[Any, _Try] = {}
         try:

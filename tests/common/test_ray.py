@@ -37,7 +37,7 @@ __all__ = ["tiny_world"]  # a fixture
 
 ray = pytest.importorskip("ray", reason="ray is not installed (common/requirements-ray.txt)")
 STORE_BYTES = 80 * 2**20
-SECONDS = 120.0  # for anything to happen on a busy machine
+SECONDS = 240.0  # for anything to happen on a busy machine
 
 # As the engine expects of a worker: it ends with the process that holds its standard input
 SUPERVISED_WORKER = (
@@ -300,18 +300,19 @@ def test_an_interrupt_ends_what_is_under_way(
     as_worker("fake_worker", monkeypatch)
     directory = tmp_path / "study"
     study = fake_study(directory, {1: "sleeps"}, seeds=3)
-    runs, pids = study.runs(), []
+    runs, pids, interrupted = study.runs(), [], []
 
     def interrupt(run: Run, event: dict[str, Any]) -> None:
         if run.seed == 1 and "pid" in event:
             pids.append(event["pid"])
+            interrupted.append(time.monotonic())
             raise KeyboardInterrupt
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         execute(directory, study, runs, interrupt, world.engine)
-    assert wait_until(lambda: gone(pids[0]), 10)
-    assert time.monotonic() - began < 50  # not the 60 s that it sleeps
+    assert wait_until(
+        lambda: gone(pids[0]), 40 - (time.monotonic() - interrupted[0])
+    )  # it would sleep for 60 s
     records = [read_run(directory, run) for run in runs]
     assert records[0] is not None
     assert records[0].complete
