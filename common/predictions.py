@@ -138,6 +138,6 @@ def _array_fault(arrays: Mapping[str, NDArray[Any]]) -> str:
         (arrays[name] < 0).any() for name in ("tp", "fp", "fn", "tn", "lesion_tp", "lesion_fp", "lesion_fn")
     ):
         return "holds counts below 0"
-    if (sum(arrays[name] for name in ("tp", "fp", "fn", "tn")) != size * size).any():
+    if np.any(sum(arrays[name] for name in ("tp", "fp", "fn", "tn")) != size * size):
         return f"holds counts that do not add up to {size} x {size} pixels"
     return ""
