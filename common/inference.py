@@ -48,8 +48,6 @@ class Checkpoint:
 def describe_checkpoint(path: Path) -> Checkpoint:
     """Read the header. Raises StudyError for a file that holds no model of this project."""
     header = read_header(path)
-    if fault := _header_fault(header):
-        raise StudyError(f"the header of {path} {fault}; give a model.safetensors that this version wrote")
     described = header.get("spec")
     model = described.get("name") if isinstance(described, dict) else None
     for name, known in ((model, MODELS), (header.get("task"), TASKS)):
@@ -65,6 +63,8 @@ def describe_checkpoint(path: Path) -> Checkpoint:
             f"the header of {path} does not describe a model of this project ({error!r}); "
             "give a model.safetensors that this version wrote"
         ) from error
+    if fault := _header_fault(header):
+        raise StudyError(f"the header of {path} {fault}; give a model.safetensors that this version wrote")
     needed = spec_fault(spec) or _surplus(spec, count_values(path))
     if needed:
         raise StudyError(f"the header of {path} describes no model of its tensors: it {needed}")
@@ -78,7 +78,7 @@ def run_of(header: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _header_fault(header: Mapping[str, Any]) -> str:
     """What is odd in a header, in words; empty where nothing is."""
-    if fault := record_fault({name: header[name] for name in ("spec", "recipe") if name in header}):
+    if fault := record_fault({"recipe": header["recipe"]} if "recipe" in header else {}):
         return fault
     run, data, threshold = run_of(header), header.get("data", []), header.get("threshold")
     if not isinstance(run, dict) or not all(isinstance(run.get(name, 0), int) for name in ("seed", "fold")):

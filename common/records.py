@@ -5,6 +5,7 @@ Only what is there is judged: records of earlier versions lack some of it, and r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from common import config
 from common.documents import LARGEST
 
 LIMITS = {"seeds": 10_000, "folds": 1_000, "repeats": 10_000, "threads": 10_000, "workers": 10_000}
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a task, a framework, a lane: it becomes a folder
 NESTED = 12  # levels of a run.json; it has 5
 
 Kind = str | Mapping[str, "Kind"]
@@ -129,14 +131,10 @@ def depth(value: Any, most: int = NESTED + 1) -> int:
 
 def study_fault(study: config.Study) -> str:
     """What no study can be, in words; empty where nothing is: names that may become folders, and sizes of the grid."""
-    for field, known in (
-        ("tasks", config.TASKS),
-        ("frameworks", config.FRAMEWORKS),
-        ("lanes", config.STUDY_LANES),
-    ):
-        odd = next((name for name in getattr(study, field) if name not in known), None)
+    for field in ("tasks", "frameworks", "lanes"):
+        odd = next((name for name in getattr(study, field) if not NAME.fullmatch(name)), None)
         if odd is not None:
-            return f"{field} has {odd!r}, which is none of {', '.join(known)}"
+            return f"{field} has {odd!r}, which is no name of one"
     for field, most in LIMITS.items():
         if not 0 <= getattr(study, field) <= most:
             return f"{field} is {getattr(study, field)}, which is not from 0 to {most}"

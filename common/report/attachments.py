@@ -18,7 +18,17 @@ from common.results import read_json
 
 Content = TypeVar("Content")
 FORMAT = 1
-ODD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StudyError)
+ODD = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    StudyError,
+)
 
 
 def attached(path: Path, read: Callable[[Path], Content], command: str) -> tuple[Content | None, str]:
