@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="disturbed-") as scratch:
         began = time.monotonic()
-        code, said = finish(start(Path(scratch, "undisturbed"), {}))
+        code, said = start(Path(scratch, "undisturbed"), {}).finish()
         whole = time.monotonic() - began
         if code:
             raise SystemExit(f"the study fails undisturbed: {said}")
@@ -104,17 +104,17 @@ def disturb(kind: str, folder: Path, moment: float, wanted: Mapping[str, str]) -
         return Outcome(kind, float("nan"), 0, 0, 0, 0, True, f"not tried: {reason}")
     try:
         command = start(out, environment)
-        scene = Scene(folder, out, psutil.Process(command.pid), lambda: finish(start(out, {})))
+        scene = Scene(folder, out, psutil.Process(command.process.pid), lambda: start(out, {}).finish())
         try:
-            command.wait(moment)
+            command.process.wait(moment)
             disturbed = False
         except subprocess.TimeoutExpired:
             disturbed = trouble.act(scene) is not False
-        first, said = finish(command)
+        first, said = command.finish()
         trouble.mend(scene)
         code, commands = first, 1
         while code and commands < MOST_COMMANDS:
-            code, _ = finish(start(out, {}))
+            code, _ = start(out, {}).finish()
             commands += 1
         record = read_study(out)
         runs = len(record.study.runs())
@@ -126,30 +126,34 @@ def disturb(kind: str, folder: Path, moment: float, wanted: Mapping[str, str]) -
         trouble.after(folder, out)
 
 
-def start(out: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """The command, its words in a file beside the study."""
-    log = out.with_suffix(".log").open("w", encoding="utf-8")
-    command = [sys.executable, "compare.py", "study", *STUDY, *SIZE, "--out", str(out)]
-    with log:
-        return subprocess.Popen(
-            command,
+@dataclass(frozen=True)
+class Command:
+    """The command at work, and the file of its words."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def finish(self) -> tuple[int, str]:
+        """Its exit code, below 0 for a signal, and the last line that it said."""
+        code = self.process.wait(TIMEOUT_SECONDS)
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return code, lines[-1].strip() if lines else ""
+
+
+def start(out: Path, environment: Mapping[str, str]) -> Command:
+    """The command, its words in a file of their own beside the study."""
+    log = out.parent / f"{time.monotonic_ns()}.log"
+    with log.open("wb") as words:
+        process = subprocess.Popen(
+            [sys.executable, "compare.py", "study", *STUDY, *SIZE, "--out", str(out)],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=words,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a signal for it is not for us
-            text=True,
-            errors="replace",
         )
-
-
-def finish(command: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit code, below 0 for a signal, and the last line that it said."""
-    code = command.wait(TIMEOUT_SECONDS)
-    out = Path(command.args[-1])  # type: ignore[index]
-    lines = out.with_suffix(".log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return code, lines[-1] if lines else ""
+    return Command(process, log)
 
 
 def contents(out: Path) -> dict[str, str]:
