@@ -61,12 +61,12 @@ def make_room(directory: Path) -> str:
     return ""
 
 
-def is_complete(study_directory: Path, run: Run, ending: Ending) -> bool:
-    """Whether a run that ended so has its record: one may be killed between the last file and its end."""
-    if ending.unexplained:
-        record = read_run(study_directory, run)
-        return record is not None and record.complete
-    return ending.code == 0 and (run_directory(study_directory, run) / "run.json").exists()
+def is_complete(study_directory: Path, run: Run) -> bool:
+    """Whether a run has its record, however its last process ended: it may have been killed, or met a fault, between
+    the last file and its end, and another try may have been there before it. `make_room` has removed older ones.
+    """
+    record = read_run(study_directory, run)
+    return record is not None and record.complete
 
 
 def settle(

@@ -25,6 +25,7 @@ from common.engines import (
     check_framework,
     framework_of,
     run_locally,
+    threads_for,
     threads_of,
     worker_environment,
 )
@@ -91,8 +92,15 @@ def _begin_again(environment: dict[str, str]) -> NoReturn:
 
 def _environment_under_torchrun(framework: str, arguments: argparse.Namespace) -> dict[str, str]:
     study = read_study(arguments.study).study
-    threads = arguments.threads or threads_of(dataclasses.replace(study, workers=1))
-    return worker_environment(framework, study.device, study.precision, threads, devices=study.devices)
+    threads = _threads(arguments, study, _run_named(arguments.run, study, arguments.study))
+    return worker_environment(
+        framework,
+        study.device,
+        study.precision,
+        threads,
+        devices=study.devices,
+        deterministic=study.deterministic,
+    )
 
 
 def main(framework: Framework, package: str, argv: Sequence[str] | None = None) -> int:
@@ -271,12 +279,7 @@ def _defaults(framework: Framework, arguments: argparse.Namespace, console: Cons
 
 def _run(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:
     record = read_study(arguments.study)
-    named = {str(run.path): run for run in record.study.runs()}
-    run = named.get(arguments.run)
-    if run is None:
-        raise StudyError(
-            f"{arguments.run!r} is no run of {arguments.study}; its first is {next(iter(named))}"
-        )
+    run = _run_named(arguments.run, record.study, arguments.study)
     if run.framework != framework.name():
         raise StudyError(f"run {arguments.run!r} is for {run.framework}, and this is {framework.name()}")
     threads = arguments.threads or threads_of(dataclasses.replace(record.study, workers=1))
@@ -289,11 +292,24 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
 
     if distributed.under_torchrun():
         distributed.check_torchrun(record.study, framework.name())
+        threads = _threads(arguments, record.study, run)
         with hold(record.directory) if leads else contextlib.nullcontext():
             return _work(None, work)
     if not arguments.supervised:
         return _run_supervised(record.directory, record.study, run, threads, console)
     return _work(arguments.cores, work)
+
+
+def _run_named(name: str, study: Study, directory: Path) -> Run:
+    named = {str(run.path): run for run in study.runs()}
+    if name not in named:
+        raise StudyError(f"{name!r} is no run of {directory}; its first is {next(iter(named))}")
+    return named[name]
+
+
+def _threads(arguments: argparse.Namespace, study: Study, run: Run) -> int:
+    """Of a run that torchrun started: as an engine would give it that carries out one at a time."""
+    return arguments.threads or threads_for(run, threads_of(dataclasses.replace(study, workers=1)))
 
 
 def _climb(framework: Framework, arguments: argparse.Namespace, console: Console) -> int:

@@ -116,6 +116,11 @@ def check_torchrun(study: Study, framework: str) -> None:
     started = place().processes
     if framework != "torch":
         raise StudyError(f"torchrun is PyTorch's, and this is {framework}; start its run without torchrun")
+    if os.environ.get("LOCAL_WORLD_SIZE", str(started)) != str(started):
+        raise StudyError(
+            f"torchrun started {started} processes on several machines, and a run is of one: its ranks read the same "
+            "folder; give torchrun --nnodes 1"
+        )
     if started != study.devices:
         raise StudyError(
             f"torchrun started {started} processes, and the runs of this study are for --devices {study.devices}; give "

@@ -60,13 +60,15 @@ class EnergyMeter:
         return None if not self._joules else {"joules": self._joules, "source": self._source}
 
 
-def start_meter(device: str, alone: bool) -> EnergyMeter:
-    """A meter of what a run on `device` ("cpu" or "cuda") draws; one that counts nothing unless it runs `alone`."""
+def start_meter(device: str, alone: bool, devices: int = 1) -> EnergyMeter:
+    """A meter of what a run on `device` ("cpu" or "cuda"; so many of them) draws; one that counts nothing unless it
+    runs `alone`, or where one of its GPUs has no counter.
+    """
     if not alone or BESIDE_OTHERS in os.environ:
         return EnergyMeter("", [])
     if device == "cuda":
-        counter = _nvml_counter()
-        return EnergyMeter("nvml", [(counter, 0.0)] if counter else [])
+        counters = [counter for gpu in measure.visible_gpus()[:devices] if (counter := _nvml_counter(gpu))]
+        return EnergyMeter("nvml", [(one, 0.0) for one in counters] if len(counters) == devices else [])
     return EnergyMeter("rapl", _rapl_counters(POWERCAP))
 
 
@@ -103,20 +105,19 @@ def _text_of(path: Path) -> str:
 # --- NVML ---------------------------------------------------------------------------------------------------------
 
 
-def _nvml_counter() -> Read | None:
-    """Of the first GPU that this process may use; None where there is no driver or no counter."""
-    gpus = measure.visible_gpus()
+def _nvml_counter(gpu: str) -> Read | None:
+    """Of a GPU, by its number or UUID; None where there is no driver or no counter."""
     try:
         nvml = ctypes.CDLL(NVML)
     except OSError:
         return None
     handle = ctypes.c_void_p()
-    if not gpus or nvml.nvmlInit_v2():
+    if nvml.nvmlInit_v2():
         return None
     found = (
-        nvml.nvmlDeviceGetHandleByIndex_v2(int(gpus[0]), ctypes.byref(handle))
-        if gpus[0].isdigit()
-        else nvml.nvmlDeviceGetHandleByUUID(gpus[0].encode(), ctypes.byref(handle))
+        nvml.nvmlDeviceGetHandleByIndex_v2(int(gpu), ctypes.byref(handle))
+        if gpu.isdigit()
+        else nvml.nvmlDeviceGetHandleByUUID(gpu.encode(), ctypes.byref(handle))
     )
     if found:  # 0 is success
         return None

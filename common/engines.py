@@ -307,7 +307,7 @@ def _run_process(
         ending = crew.run(
             command, environment, directory / "run.log", lambda event: on_event(run, event), append=again
         )
-        complete = is_complete(study_directory, run, ending)
+        complete = is_complete(study_directory, run)
         if crew.stopping.is_set() and not complete:
             return
         attempts.append(Attempt(None, started, started, utc_now(), "complete" if complete else ending.reason))

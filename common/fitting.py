@@ -122,7 +122,8 @@ def fit_model(
                 "seconds": seconds,
                 "images_per_second": steps * recipe.batch_size / seconds,
                 "wait_seconds": clock.wait_seconds - waited,
-                "constant": float(constant),  # no column of history.csv
+                # No column of history.csv. Before the backbone learns there is nothing that could have died
+                "constant": float(constant and phase.trainable == "all"),
             }
         )
         if best_epoch(rows) == epoch:

@@ -92,13 +92,13 @@ class StepClock:
     @property
     def first_step_seconds(self) -> float:
         """All cold steps together."""
-        return sum(self.step_seconds[step] for step in self._cold)
+        return sum(self.step_seconds[step] for step in self.cold_steps)
 
     @property
     def compile_seconds(self) -> float | None:
         """What the cold steps took beyond steady ones, compiling above all; None where there is no steady one."""
         steady = self.steady_quantile_seconds(0.50)
-        return None if steady is None else max(0.0, self.first_step_seconds - len(self._cold) * steady)
+        return None if steady is None else max(0.0, self.first_step_seconds - len(self.cold_steps) * steady)
 
     @property
     def steady_step_seconds(self) -> list[float]:

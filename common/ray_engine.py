@@ -215,7 +215,7 @@ class _Driver:
         if begun.get("files") is not None:
             bring_home(directory, begun["files"])
         ending = Ending(*answer["ending"])
-        complete = is_complete(self._directory, run, ending)
+        complete = is_complete(self._directory, run)
         outcome = "complete" if complete else ending.reason
         last = Attempt(
             begun.get("node"), one.queued, begun.get("started"), begun.get("ended") or utc_now(), outcome

@@ -105,7 +105,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     clock = measure.StepClock(framework.synchronise, "loop" not in LANES[run.lane], overlaps=device != "cpu")
     witness = stream.Witness()
     train, val = data.train, data.judged["val"]
-    meter = energy.start_meter(device, alone=study.workers <= 1)
+    meter = energy.start_meter(device, study.workers <= 1, study.devices)
     identity = {
         "run": config.to_json(run),
         "spec": config.to_json(spec),
@@ -246,7 +246,7 @@ def clear_unfinished(directory: Path) -> None:
     """
     if (directory / "run.json").exists() and read_json(directory / "run.json").get("status") == "complete":
         raise StudyError(f"{directory} holds a finished run; delete that folder to run it again")
-    for name in ("run.json", "history.csv", "predictions.npz", "model.safetensors"):
+    for name in ("run.json", "engine.json", "history.csv", "predictions.npz", "model.safetensors"):
         (directory / name).unlink(missing_ok=True)
     for partial in directory.glob(".*.partial"):
         partial.unlink()

@@ -19,6 +19,8 @@ EVENT_NUMBERS = {  # what an event needs beside its first key, for the display d
     "steps": ("of",),
     "epoch": ("epochs", "train_loss", "val_loss"),
 }
+# By hand, by a scheduler, by a system short of memory
+KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 # The engines' own words: a worker, or a library in it, that prints them is not heard
 ENGINE_EVENTS = frozenset({"started", "again", "complete"})
 
@@ -34,8 +36,8 @@ class Ending(NamedTuple):
 
     @property
     def unexplained(self) -> bool:
-        """Killed or lost: nothing says that the same would happen again."""
-        return not self.told and (self.code is None or self.code < 0)
+        """Killed from outside or lost: nothing says that the same would happen again, as of a crash of its own."""
+        return not self.told and (self.code is None or -self.code in KILLED)
 
 
 def start_worker(

@@ -4,7 +4,7 @@ The folder's name is a digest of the sample table's content, the size and the ve
 never stale. It holds shards (`common.data.shards`) and `cache.json`, which is written last. A build that was killed, or
 stopped by Ctrl-C or a full disk, goes on with the shard it was at, and ends with the same bytes as one that was left
 alone, by whatever number of processes. What was finished is checked by its digests whenever a study's command starts;
-a damaged shard is built again. Only one command at a time works in a study's folder (`common.study.hold`).
+a damaged shard is built again. Only one command at a time works in a study's folder (`common.holding.hold`).
 
 With `room` for only some of the pixels the first shards keep theirs; the other slices are decoded from their files
 whenever they are read. What a run reads is the same, bit for bit. Caches of versions before shards, one array for all,

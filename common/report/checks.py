@@ -128,6 +128,8 @@ def across_runs(comparison: AnyComparison, name: str, read: Callable[[RunRecord]
 def across_frameworks(comparison: AnyComparison, name: str, read: Callable[[RunRecord], object]) -> Check:
     groups: dict[tuple[int, int], dict[str, str]] = {}
     for record in comparison.records:
+        if name in WHOLE_TRAININGS and record.document.get("stopped"):
+            continue  # by a rule that all share; an alert names it
         try:
             value = read(record)
         except (*UNREADABLE, TypeError):
@@ -232,6 +234,15 @@ PROMISES: dict[str, Callable[[RunRecord], object]] = {
     "Same precision": field("precision"),
     "Same process settings": process_settings,
 }
+
+# Promises that a training which a rule has stopped early cannot keep
+WHOLE_TRAININGS = frozenset(
+    {
+        "Same first training batches, byte for byte",
+        "Same order of images in every epoch",
+        "Same steps and learning rates in every epoch",
+    }
+)
 
 # The default that makes a promise void in a lane that leaves it to the frameworks.
 BY_DESIGN = {
