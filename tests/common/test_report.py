@@ -19,7 +19,7 @@ from rich.console import Console
 from study_fixture import make_study
 
 from common import results
-from common.config import NOTICE, Run
+from common.config import NOTICE, Recipe, Run, to_json
 from common.errors import StudyError
 from common.metrics.classification import (
     auroc_score,
@@ -386,7 +386,7 @@ def test_no_study_is_a_study_error(tmp_path: Path) -> None:
             {"weights": {"initial_sha256": "1" * 64, "parameters": 4_287_937}},
             "Same starting weights, byte for byte",
         ),
-        ({"recipe": {"epochs": 99}}, "Same recipe"),
+        ({"recipe": to_json(Recipe(epochs=99))}, "Same recipe"),
         ({"threads": 7}, "Same number of threads"),
     ],
 )

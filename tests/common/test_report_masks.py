@@ -223,8 +223,8 @@ FAULTS: dict[str, tuple[Edit, str]] = {
     "other slices": (lambda f: dataclasses.replace(f, sample_id=np.char.add(f.sample_id, "x")), "test slices are not"),
     "other truth": (lambda f: dataclasses.replace(f, y_true=f.y_pred, tp=f.tp + f.fp, fp=0 * f.fp, fn=0 * f.fn,
                                                   tn=f.tn + f.fn), "test slices are not"),
-    "lying counts": (lambda f: dataclasses.replace(f, tp=f.tp + 1), "counts are not those of its masks"),
-    "other grid": (lambda f: dataclasses.replace(f, size=f.size + 1), "not all on a grid of 48 px"),
+    "lying counts": (lambda f: dataclasses.replace(f, tp=f.tp + 1, tn=f.tn - 1), "counts are not those of its masks"),
+    "other grid": (lambda f: dataclasses.replace(f, size=f.size + 1), "holds no masks of 49 px"),
     "no test part": (lambda f: rows_of(f, f.split != "test"), "no test predictions"),
 }  # fmt: skip
 
