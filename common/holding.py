@@ -48,14 +48,12 @@ def hold(directory: Path) -> Iterator[None]:
             raise StudyError(
                 f"another command is working in {directory}{_who(holder)}; {_remedy(locked, path)}"
             )
-        try:
+        with contextlib.suppress(OSError):  # of a full disk what needs room will tell
             _write(stream, {"host": platform.node(), "process": os.getpid(), "since": _now()})
-        except OSError as error:
-            raise unwritable(directory, error) from error
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # the disk may be gone by now, and says so elsewhere
+            with contextlib.suppress(OSError):  # it may be gone by now
                 _write(stream, {})
 
 

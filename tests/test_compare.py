@@ -54,11 +54,11 @@ def run(
 
 
 def times(directory: Path) -> dict[str, int]:
-    """Every file below and when it was written, in nanoseconds."""
+    """Every file below, but for the lock, and when it was written, in nanoseconds."""
     return {
         str(path.relative_to(directory)): path.stat().st_mtime_ns
         for path in directory.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ".lock"
     }
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from tiny import MASK_SPEC, tiny_world, write_pictures
 from traced_tiny import TracedTiny
 
-from common import config, engines, mutations, parity_study
+from common import config, engines, mutations, parity_study, workers
 from common.config import NOTICE, to_json
 from common.errors import StudyError
 from common.mutations import mutation_row, plant, where_planted
@@ -24,6 +24,7 @@ from common.parity_table import MEASURES, STEP_COLUMNS, read_parity, write_parit
 from common.parity_words import Finding
 from common.results import read_json, write_json
 from common.trace import carry_out_plan, plan_from_json
+from common.workers import Ending
 
 __all__ = ["tiny_world"]  # a fixture
 
@@ -52,12 +53,12 @@ except StudyError as error:
 
 
 def trace_here(
-    crew: engines.Crew,
+    crew: workers.Crew,
     command: Sequence[str],
     environment: Mapping[str, str],
     log: Path,
     on_event: Callable[[dict[str, Any]], object],
-) -> tuple[int, str]:
+) -> Ending:
     """What a worker of WORKER does, without its process, which takes a second to start."""
     del crew, environment, log
     plan = plan_from_json(read_json(Path(command[-1])))
@@ -66,8 +67,8 @@ def trace_here(
     try:
         carry_out_plan(TracedTiny(plan.framework, fault), plan, on_event)
     except StudyError as error:
-        return 2, str(error)
-    return 0, ""
+        return Ending(2, str(error), told=True)
+    return Ending(0, "")
 
 
 class Scene:
@@ -117,7 +118,7 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_world: None)
 @pytest.fixture
 def scene(processes: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """The same without the processes."""
-    monkeypatch.setattr(engines.Crew, "run", trace_here)
+    monkeypatch.setattr(workers.Crew, "run", trace_here)
     return processes
 
 
