@@ -381,9 +381,12 @@ def test_a_framework_runs_under_the_interpreter_that_was_chosen_or_not_at_all(
 
 
 def test_without_an_address_ray_is_started_here_and_ended() -> None:
-    with opened(Engine("ray")) as words:
-        assert words.startswith(f"Ray: 1 node with {measure.usable_cores()} CPUs, ")
-        assert ray.is_initialized()
+    def look() -> None:
+        with opened(Engine("ray")) as words:
+            assert words.startswith(f"Ray: 1 node with {measure.usable_cores()} CPUs, ")
+            assert ray.is_initialized()
+
+    patiently(look)
     assert not ray.is_initialized()
 
 
