@@ -19,7 +19,6 @@ INSTALL_RAY = "pip install -r common/requirements-ray.txt"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; a worker's environment is ours to set
-    "RAY_raylet_start_wait_time_s": "120",  # of a node that is started here, on a machine that may be busy
 }
 
 
