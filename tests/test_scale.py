@@ -18,7 +18,7 @@ def test_a_step_tells_what_it_handled(tmp_path: Path, monkeypatch: pytest.Monkey
     row = scale.STEPS[step](options)
     assert row["slices"] == row["images"] > 6 * 8  # the fewest patients
     assert 0 < row["start_mib"] <= row["peak_mib"]
-    assert row["disk_mib"] * 2**20 > row["slices"] * 32**2 * (step == "build")
+    assert row["disk_mib"] * 2**20 >= row["slices"] * 32**2 * (step == "build")
 
 
 def test_the_page_tells_what_a_slice_more_costs(tmp_path: Path) -> None:
