@@ -43,16 +43,12 @@ def write_page(table: pd.DataFrame, pixels: int, out: Path) -> None:
             f"| {row.slices:,} | {WORDS[row.step]} | {row.images_per_cpu_second:,.0f} | {row.cpu_seconds:,.1f} | "
             f"{row.start_mib:.0f} | {row.peak_mib:.0f} | {helper} | {disk} |"
         )
-    counts = sorted(set(table["slices"]))
-    if len(counts) > 1:
-        few, many = counts[-2:]
-        lines += ["", f"From {few:,} to {many:,} slices the peak grows, for each slice more, by:", ""]
-        for step, those in table.groupby("step", sort=False):
-            peak = those.set_index("slices")["peak_mib"]
-            if {few, many} <= set(peak.index):
-                each = (peak[many] - peak[few]) * 1024 / (many - few)
-                lines.append(f"- {WORDS[str(step)]}: {each:.2f} KiB")
-        lines += ["", f"The pixels of a slice are {pixels**2 / 1024:.0f} KiB."]
+    lines += ["", f"What each slice more, whose pixels are {pixels**2 / 1024:.0f} KiB, adds to the peak:", ""]
+    for step, those in table.groupby("step", sort=False):
+        if len(those) > 1:  # between the two largest numbers: below, a build has no whole shard to hold
+            (few, less), (many, more) = those.sort_values("slices")[["slices", "peak_mib"]].to_numpy()[-2:]
+            each = (more - less) * 1024 / (many - few)
+            lines.append(f"- {WORDS[str(step)]}: {each:.2f} KiB (from {few:,.0f} to {many:,.0f} slices)")
     write_text(out / "scale.md", "\n".join(lines) + "\n")
 
 
