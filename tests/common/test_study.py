@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_made_is_named(data: Path, tmp_path: Path) -> No
             prepare_study(make_study(data), directory)
 
 
-@pytest.mark.parametrize("step", ["cache", "write_csv", "write_json"])
+@pytest.mark.parametrize("step", ["cache", "write_text_table", "write_json"])
 def test_a_full_disk_is_named_and_can_be_mended(
     data: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
