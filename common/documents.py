@@ -17,7 +17,7 @@ def typed(kind: type[T], fields: Mapping[str, Any]) -> T:
     """`kind(**fields)`. TypeError where a field is unknown or missing or of another type than declared: lists may stand
     for tuples, whole numbers for other numbers. ValueError for NaN, infinity and what the class itself refuses.
     """
-    hints = _hints(kind)  # type: ignore[arg-type]
+    hints = _hints(typing.cast(Any, kind))
     unknown = sorted(set(fields) - set(hints))
     if unknown:
         raise TypeError(f"{kind.__name__} has no field {unknown[0]!r}")

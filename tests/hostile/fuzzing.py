@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -133,7 +134,7 @@ def place_of(error: BaseException) -> str:
 
 def scratch() -> Path:
     """A folder in memory where there is one."""
-    parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path("/tmp")
+    parent = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
     folder = parent / f"fuzz-{os.getpid()}"
     folder.mkdir(exist_ok=True)
     return folder

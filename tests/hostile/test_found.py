@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import corpus
 import kinds
@@ -20,6 +22,7 @@ from common.data.images import ImageError, picture_shape, read_image, read_paint
 from common.data.outlines import find_lesions
 from common.errors import StudyError
 from common.pipeline import list_pictures
+from common.report import terminal_summary
 from common.results import read_json, read_study, write_json
 from common.weights import read_checkpoint
 
@@ -69,6 +72,17 @@ def test_json_nested_deep_or_of_half_characters_is_named(tmp_path: Path) -> None
     os.mkfifo(path)
     with pytest.raises(StudyError, match="it is no file"):
         read_json(path)
+
+
+@pytest.mark.parametrize("value", [10**400, "0.9", [1], {}])
+def test_a_summary_that_was_edited_is_named(tmp_path: Path, value: Any) -> None:
+    directory = records.write_study(tmp_path / "study")
+    terminal_summary(directory)
+    numbers = read_json(directory / "summary.json")
+    numbers["aligned/binary/cnn/torch/auroc_score"]["mean"] = value
+    (directory / "summary.json").write_text(json.dumps(numbers))
+    with pytest.raises(StudyError, match="is not as it was written"):
+        terminal_summary(directory)
 
 
 def test_weights_that_diverged_are_not_used(tmp_path: Path) -> None:
