@@ -9,7 +9,7 @@ JOBS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 REQUIREMENTS := requirements.txt common/requirements.txt torch_impl/requirements.txt keras_impl/requirements.txt
-TEST_REQUIREMENTS := $(REQUIREMENTS) tests/requirements.txt
+TEST_REQUIREMENTS := $(REQUIREMENTS) common/requirements-ray.txt tests/requirements.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
