@@ -30,6 +30,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a checkout"
     for name in (
         "requirements.txt",
+        "common/requirements-ray.txt",
         *(f"{part}/requirements.txt" for part in ("common", "torch_impl", "keras_impl")),
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
