@@ -111,7 +111,8 @@ class Cache:
         """A slice whose pixels are not kept."""
         path, digest = self.sources[sample_id]
         if not path.startswith("phantom:"):
-            path = os.path.normpath(self.directory.resolve() / path)  # links may lie above, as when it was written
+            # From the folder itself, as it was written: a link may lie above
+            path = os.path.normpath(self.directory.resolve() / path)
         found = decode_sample(path, "", self.size)
         if isinstance(found, ImageError):
             raise found
