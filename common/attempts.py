@@ -53,8 +53,8 @@ def make_room(directory: Path) -> str:
     """Clear a run's folder for a try; returns why that may not be: a finished run of another study or version is there,
     which is not ours to overwrite.
     """
-    discard_damaged(directory)
     try:
+        discard_damaged(directory)
         clear_unfinished(directory)
     except StudyError as error:
         return str(error)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common import config, npz
 from common.errors import StudyError
 from common.files import write_atomically
+from common.names import UNSHOWN
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _array_fault(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name, array in arrays.items():
         if array.ndim not in wide.get(name, (1,)):
             return f"holds {name} of shape {array.shape}"
-        if array.dtype.kind == "U" and not all(one.isprintable() for one in np.unique(array)):
+        if array.dtype.kind == "U" and any(UNSHOWN.search(one) for one in np.unique(array)):
             return f"holds unprintable characters in {name}"
     if "size" not in arrays or not len(arrays["size"]):
         return ""

@@ -60,6 +60,7 @@ A failed run has at least format, status, reason, run, started, finished, notice
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,7 @@ class StudyRecord:
         return self.directory / name
 
     def audit(self) -> dict[str, Any]:
-        return read_json(self.directory / "data" / "audit.json")
+        return read_json(self.directory / "data" / "audit.json", config.MAX_TABLE_BYTES)
 
 
 def run_directory(study_directory: Path, run: Run) -> Path:
@@ -203,10 +204,18 @@ def _refuse_repeated(path: Path, table: pd.DataFrame, columns: list[str]) -> Non
 
 
 def discard_damaged(directory: Path) -> None:
-    """Remove a run.json that is no JSON object, as a failing disk leaves it; anything else is kept."""
+    """Remove a run.json that is no JSON object, as a failing disk leaves it; anything else is kept.
+
+    Neither are a pipe, which reading would wait for, and what is far too large for a record. Raises StudyError for a
+    folder of that name.
+    """
     path = directory / "run.json"
     try:
-        damaged = not isinstance(json.loads(path.read_bytes()), dict)
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise StudyError(f"{path} is a folder; delete it")
+        readable = stat.S_ISREG(status.st_mode) and status.st_size <= config.MAX_RECORD_BYTES
+        damaged = not readable or not isinstance(json.loads(path.read_bytes()), dict)
     except FileNotFoundError:
         return
     except (ValueError, RecursionError):

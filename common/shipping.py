@@ -59,7 +59,8 @@ def study_files(directory: Path) -> list[Path]:
     for cache in document["caches"].values():
         sources = directory / cache / SOURCES
         if sources.exists() and any(
-            not str(path).startswith("phantom:") for path in read_json(sources).values()
+            not str(path).startswith("phantom:")
+            for path in read_json(sources, config.MAX_TABLE_BYTES).values()
         ):
             raise StudyError(
                 f"{directory} keeps the pixels of some pictures only, and not every node of the cluster sees it; give "

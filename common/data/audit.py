@@ -90,7 +90,7 @@ def audit_data(
 def earlier_audit(path: Path) -> dict[str, Any] | None:
     """The audit of an earlier command, whose findings hold as long as nothing they rest on changes."""
     try:
-        audit = read_json(path)
+        audit = read_json(path, config.MAX_TABLE_BYTES)
     except StudyError:  # there is none, or it is damaged: it is made again
         return None
     findings = audit.get("findings")

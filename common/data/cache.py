@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from common import config
-from common.data.cache_build import cache_name, fill_cache
+from common.data.cache_build import cache_name, fill_cache, joined_digests
 from common.data.decoding import decode_sample
 from common.data.images import ImageError
 from common.data.samples import NO_LESION
@@ -111,7 +111,8 @@ class Cache:
         """A slice whose pixels are not kept."""
         path, digest = self.sources[sample_id]
         if not path.startswith("phantom:"):
-            path = os.path.normpath(self.directory / path)
+            # From the folder itself, as it was written: a link may lie above
+            path = os.path.normpath(self.directory.resolve() / path)
         found = decode_sample(path, "", self.size)
         if isinstance(found, ImageError):
             raise found
@@ -167,10 +168,13 @@ def _sharded(directory: Path, document: dict[str, Any]) -> Cache:
         path = shard_path(directory, number)
         if not path.exists() or file_digest(path) != digest:
             raise StudyError(f"{path} is missing or damaged; {REMEDY}")
-        part = read_json(path)
+        part = read_json(path, config.MAX_TABLE_BYTES)
         parts.append(part)
         files.append((f"images-{number:05d}.npy", f"masks-{number:05d}.npy"))
-    paths = read_json(directory / "sources.json") if any(part["images"] is None for part in parts) else {}
+    if joined_digests(parts) != (document["sha256"], document["masks_sha256"]):
+        raise StudyError(f"{directory / 'cache.json'} tells other digests than its shards; {REMEDY}")
+    limited = any(part["images"] is None for part in parts)
+    paths = read_json(directory / "sources.json", config.MAX_TABLE_BYTES) if limited else {}
     return _assemble(directory, document, parts, files, paths)
 
 
@@ -204,11 +208,12 @@ def _assemble(
     lesions: list[Block] = []
     sources: dict[str, tuple[str, str]] = {}
     count = lesion_count = 0
+    size = int(document["size"])
     with_masks = bool(parts) and all(part["masks"] is not None for part in parts)
     for part, (image_file, mask_file) in zip(parts, files, strict=True):
         ids = part["ids"]
         rows |= {sample_id: row for row, sample_id in enumerate(ids, start=count) if sample_id}
-        images.append(_block(directory / image_file, part["images"], count, len(ids)))
+        images.append(_block(directory / image_file, part["images"], count, len(ids), size**2))
         if part["images"] is None:
             known = zip(ids, part["digests"], strict=True)
             sources |= {sample_id: (paths[sample_id], digest) for sample_id, digest in known if sample_id}
@@ -216,12 +221,13 @@ def _assemble(
         if with_masks:
             held = part["masks"]["ids"]
             mask_rows |= {one: row for row, one in enumerate(held, start=lesion_count) if one}
-            lesions.append(_block(directory / mask_file, part["masks"]["file"], lesion_count, len(held)))
+            file, row_bytes = part["masks"]["file"], mask_bytes(size)
+            lesions.append(_block(directory / mask_file, file, lesion_count, len(held), row_bytes))
             lesion_count += len(held)
     masks = [part["masks"] for part in parts] if with_masks else []
     return Cache(
         directory,
-        int(document["size"]),
+        size,
         rows,
         tuple(images),
         unreadable=tuple(Unreadable(**row) for part in parts for row in part["unreadable"]),
@@ -238,10 +244,12 @@ def _assemble(
     )
 
 
-def _block(path: Path, file: dict[str, Any] | None, first: int, count: int) -> Block:
+def _block(path: Path, file: dict[str, Any] | None, first: int, count: int, row_bytes: int) -> Block:
     """Rows in a file, which must have the stated size; without one, rows that are not kept."""
     if file is None:
         return Block(first, count, None)
+    if file["bytes"] != file["offset"] + count * row_bytes:
+        raise StudyError(f"{path} does not hold {count} rows of {row_bytes} bytes; {REMEDY}")
     if not path.exists() or path.stat().st_size != file["bytes"]:
         raise StudyError(f"{path} is missing or not {file['bytes']} bytes long; {REMEDY}")
     return Block(first, count, path, int(file["offset"]))

@@ -22,6 +22,7 @@ from common import config
 from common.allocator import keep_freed_memory
 from common.data.decoding import Slice, decode_in_order
 from common.data.images import ImageError
+from common.data.one_array import is_whole_array
 from common.data.samples import NO_LESION, samples_digest
 from common.data.shards import (
     Sample,
@@ -99,9 +100,9 @@ def fill_cache(
     say: Say,
 ) -> None:
     """Make what is missing or damaged in a cache's folder, so that it can be opened."""
-    finished = _finished(directory)
+    finished = _finished(directory, size, len(samples))
     if finished and "form" not in finished:
-        if _is_whole_array(directory, finished):
+        if is_whole_array(directory, finished, size):
             return
         say(f"the cache {directory.name} is damaged and is built again")
         shutil.rmtree(directory)
@@ -111,14 +112,16 @@ def fill_cache(
     step = int(finished["rows_per_shard"]) if finished else shard_rows(size)
     spans = [range(first, min(first + step, len(samples))) for first in range(0, len(samples), step)]
     keeps = [room is None or span.stop * size**2 <= room for span in spans]
-    done = _done(directory, spans, keeps, masks, finished, say)
+    done = _done(directory, spans, keeps, size, masks, finished, say)
     missing = [number for number in range(len(spans)) if number not in done]
-    if finished and not missing:
+    if finished and not missing and _tells_digests(finished, list(done.values())):
         if count := _write_sources(directory, samples, spans, refresh=True):
             say(
                 f"{count:,} of {len(samples):,} slices at {size} px are not kept (--cache-limit): decoded when read"
             )
         return
+    if not missing:  # the shards are whole, and their digests are not those that the description tells
+        finished = None
     plan = _Plan(samples, size, directory, masks, spans, keeps)
     _check_disk(plan, missing, say)
     kept = sum(len(spans[number]) for number in done)
@@ -140,7 +143,7 @@ def fill_cache(
             "rows_per_shard": step,
             "shards": [done[number].description for number in range(len(spans))],
             "sha256": _joined([done[number].pixels for number in range(len(spans))]),
-            "masks_sha256": _joined([done[number].masks for number in range(len(spans))]) if masks else "",
+            "masks_sha256": _joined([done[number].masks for number in range(len(spans))]),
         }
         if finished and finished["sha256"] != document["sha256"]:
             shutil.rmtree(directory)
@@ -177,42 +180,40 @@ class _Plan:
         ]
 
 
-def _finished(directory: Path) -> dict[str, Any] | None:
-    """The description of a finished cache; None where there is none, or none to make sense of."""
+def _finished(directory: Path, size: int, samples: int) -> dict[str, Any] | None:
+    """The description of a finished cache; None where there is none, or none to make sense of: of another size, or of
+    other shards than so many samples have. One of a version before shards is judged by `is_whole_array`.
+    """
     document = _read_or_none(directory / "cache.json") or {}
-    kinds = {"rows_per_shard": int, "shards": list, "sha256": str}
+    kinds = {"size": int, "rows_per_shard": int, "shards": list, "sha256": str, "masks_sha256": str}
     if "form" not in document:
         kinds = {"ids": list, "offset": int, "size": int, "sha256": str}
     known = all(isinstance(document.get(name), kind) for name, kind in kinds.items())
-    return document if known and document.get("rows_per_shard", 1) > 0 else None
+    if not known or "form" not in document:
+        return document if known else None
+    step = document["rows_per_shard"]
+    fits = step > 0 and len(document["shards"]) == -(-samples // step)
+    return document if fits and document["size"] == size else None
 
 
 def _read_or_none(path: Path) -> dict[str, Any] | None:
     try:
-        return read_json(path)
+        return read_json(path, config.MAX_TABLE_BYTES)
     except StudyError:
         return None
 
 
-def _is_whole_array(directory: Path, document: dict[str, Any]) -> bool:
-    """Whether the pixels of a cache of a version before shards have their digest."""
-    digest, row_bytes = hashlib.sha256(), int(document["size"]) ** 2
-    try:
-        with (directory / "images.npy").open("rb") as stream:
-            stream.seek(int(document["offset"]))
-            for sample_id in document["ids"]:
-                row = stream.read(row_bytes)
-                if sample_id:
-                    digest.update(row)
-    except OSError:
-        return False
-    return digest.hexdigest() == document["sha256"]
+def _tells_digests(document: dict[str, Any], done: Sequence[_Digests]) -> bool:
+    """Whether a finished cache's description tells the digests of its shards' contents: runs write them down."""
+    told = (document["sha256"], document["masks_sha256"])
+    return told == (_joined([one.pixels for one in done]), _joined([one.masks for one in done]))
 
 
 def _done(
     directory: Path,
     spans: Sequence[range],
     keeps: Sequence[bool],
+    size: int,
     masks: bool,
     finished: dict[str, Any] | None,
     say: Say,
@@ -221,7 +222,7 @@ def _done(
     done: dict[int, _Digests] = {}
     for number, span in enumerate(spans):
         path = shard_path(directory, number)
-        document = whole_shard(directory, number, len(span), masks)
+        document = whole_shard(directory, number, len(span), size, masks)
         if (
             document is not None
             and finished
@@ -239,9 +240,18 @@ def _done(
 
 
 def _digests(path: Path, document: dict[str, Any]) -> _Digests:
-    return _Digests(
-        file_digest(path), document["sha256"], document["masks"]["sha256"] if document["masks"] else ""
-    )
+    return _Digests(file_digest(path), *_content_digests(document))
+
+
+def _content_digests(part: dict[str, Any]) -> tuple[str, str]:
+    """Of a shard's pixels and masks; "" without masks."""
+    return part["sha256"], part["masks"]["sha256"] if part["masks"] else ""
+
+
+def joined_digests(parts: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """Of the pixels and masks of several shards, by their descriptions: what the cache's description has to tell."""
+    pixels, masks = zip(*map(_content_digests, parts), strict=True) if parts else ((), ())
+    return _joined(pixels), _joined(masks)
 
 
 def _make(
@@ -270,8 +280,10 @@ def _counted(
 
 
 def _joined(digests: Sequence[str]) -> str:
-    """Of several shards' contents, one after the other; of one shard its own."""
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    """Of several shards' contents, one after the other; of one shard its own; "" where they have none."""
+    if len(digests) == 1 or not any(digests):
+        return "".join(digests)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _write_sources(
@@ -283,7 +295,7 @@ def _write_sources(
     path = directory / "sources.json"
     places: dict[str, str] = {}
     for number, span in enumerate(spans):
-        if read_json(shard_path(directory, number))["images"] is None:
+        if read_json(shard_path(directory, number), config.MAX_TABLE_BYTES)["images"] is None:
             table = samples.iloc[span.start : span.stop]
             places |= {
                 name: _seen_from(directory, where)

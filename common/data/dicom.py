@@ -22,6 +22,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -141,7 +142,7 @@ def _parse(path: Path, file: bytes, tags: list[str] | None = None) -> Dataset:
     """The data set; with `tags`, those only and nothing behind the pixels."""
     try:
         # The whole file would be inflated before any size is known.
-        if _transfer_syntax(file) == DeflatedExplicitVRLittleEndian:
+        if _is_deflated(file):
             raise ImageError(path, "is deflated as a whole", "store it uncompressed (dcmconv +te does)")
         return pydicom.dcmread(_Patience(file), stop_before_pixels=tags is not None, specific_tags=tags)
     except InvalidDicomError:
@@ -149,18 +150,14 @@ def _parse(path: Path, file: bytes, tags: list[str] | None = None) -> Dataset:
         raise ImageError(path, fault, "if it is DICOM without file header, dcmconv adds one") from None
 
 
-def _transfer_syntax(file: bytes) -> str:
-    """TransferSyntaxUID in the file's meta information (part 10, 7.1: explicit, little-endian); empty without one."""
-    place = 132
-    while file[place : place + 2] == b"\x02\0" and place < config.MAX_FILE_PARTS:
-        element, kind = file[place + 2 : place + 4], file[place + 4 : place + 6]
-        long = kind in (b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT")
-        start = place + (12 if long else 8)
-        length = int.from_bytes(file[start - 4 : start] if long else file[start - 2 : start], "little")
-        if element == b"\x10\0":
-            return file[start : start + length].decode("ascii", "replace").strip("\0 ")
-        place = start + length
-    return ""
+def _is_deflated(file: bytes) -> bool:
+    """By the file's meta information (part 10, 7.1) as `pydicom.dcmread` will understand it: whatever lies before the
+    syntax, of several the last. A reader of our own would differ from it on some odd file.
+    """
+    stream = _Patience(file)
+    read_preamble(stream, force=False)
+    meta = _read_file_meta_info(stream)
+    return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
 
 def _size(path: Path, data: Dataset) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common import config
 from common.errors import StudyError
+from common.names import UNSHOWN
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 # Listed as pictures; the second row is refused when decoded, by name, rather than left out in silence.
@@ -29,7 +30,7 @@ HASH_THREADS = 4
 def existing_folder(directory: Path | str) -> Path:
     """The absolute path of a folder that holds something. Raises StudyError otherwise."""
     path = Path(directory)
-    if not str(path).isprintable():  # line breaks, and bytes that are no UTF-8, which no table can hold
+    if UNSHOWN.search(str(path)):  # line breaks, and bytes that are no UTF-8, which no table can hold
         raise StudyError(f"data folder {str(path)!a} has a name with unprintable characters; rename it")
     try:
         path.stat()
@@ -41,7 +42,7 @@ def existing_folder(directory: Path | str) -> Path:
             f"{path} is a file; give the folder that holds Normal/ and Stroke/ (unpack archives first)"
         )
     whole = path.resolve()
-    if not str(whole).isprintable():
+    if UNSHOWN.search(str(whole)):
         raise StudyError(f"data folder {str(whole)!a} lies in one with unprintable characters; rename that")
     return whole
 
@@ -114,7 +115,7 @@ def pictures_in(
             ):
                 raise StudyError(f"{entry} holds pictures, but they must lie directly in {folder.name}/")
         elif entry.suffix.casefold() in suffixes:
-            if not entry.name.isprintable():  # line breaks, and bytes that are no UTF-8
+            if UNSHOWN.search(entry.name):  # line breaks, and bytes that are no UTF-8
                 raise StudyError(f"{str(entry)!a} has a name with unprintable characters; rename it")
             files.append(entry)
     return files

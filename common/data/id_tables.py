@@ -9,6 +9,7 @@ from pathlib import Path
 from common import config
 from common.errors import StudyError
 from common.files import restored
+from common.names import UNSHOWN
 
 
 def read_id_table(file: Path, value: str) -> dict[str, str]:
@@ -32,7 +33,7 @@ def read_id_table(file: Path, value: str) -> dict[str, str]:
     missing = [name for name in needed if _plain(name) not in reader.fieldnames]
     if missing:
         raise StudyError(f"{file} lacks the column {missing[0]!r}; it needs {columns} and has {header}")
-    odd = next((cell for line in lines for cell in line if not cell.isprintable()), None)
+    odd = next((cell for line in lines for cell in line if UNSHOWN.search(cell)), None)
     if odd is not None:
         raise StudyError(f"{file} has a cell with unprintable characters, {odd[:60]!a}; mend it")
     table: dict[str, str] = {}

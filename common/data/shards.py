@@ -15,7 +15,7 @@ import hashlib
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -139,11 +139,17 @@ def shard_path(directory: Path, number: int) -> Path:
     return directory / f"shard-{number:05d}.json"
 
 
-def whole_shard(directory: Path, number: int, samples: int, masks: bool) -> dict[str, Any] | None:
+# Kinds of what a description of a shard holds beside its two files
+SHARD = {"ids": list, "sha256": str, "digests": list, "unreadable": list, "grid_mm": dict}
+MASKS = {"ids": list, "sha256": str, "empty": list, "unknown": list, "unreadable": list, "doubtful": list}
+FILE = {"bytes": int, "offset": int, "sha256": str}
+
+
+def whole_shard(directory: Path, number: int, samples: int, size: int, masks: bool) -> dict[str, Any] | None:
     """The description of a finished shard of so many samples whose files have the digests that it tells; else None."""
     try:
-        document = read_json(shard_path(directory, number))
-        if len(document["ids"]) != samples or (document["masks"] is not None) != masks:
+        document = read_json(shard_path(directory, number), config.MAX_TABLE_BYTES)
+        if not _describes(document, samples, size, masks):
             return None
         files = [(f"images-{number:05d}.npy", document["images"])]
         files += [(f"masks-{number:05d}.npy", document["masks"]["file"])] if masks else []
@@ -153,6 +159,34 @@ def whole_shard(directory: Path, number: int, samples: int, masks: bool) -> dict
     except (StudyError, OSError, KeyError, TypeError):
         return None
     return document
+
+
+def _describes(document: dict[str, Any], samples: int, size: int, masks: bool) -> bool:
+    """Whether a shard's description has all that is read of it. Raises KeyError or TypeError for one that has not."""
+    images, lesions = document["images"], document["masks"]
+    if not _has(document, SHARD) or len(document["ids"]) != samples or (lesions is not None) != masks:
+        return False
+    held = len(document["digests"]) == samples if images is None else _holds(images, samples, size**2)
+    for one in document["unreadable"]:
+        Unreadable(**one)
+    if lesions is not None:
+        held &= _has(lesions, MASKS) and _holds(lesions["file"], len(lesions["ids"]), mask_bytes(size))
+        for one in lesions["unreadable"]:
+            Unreadable(**one)
+        for one in lesions["doubtful"]:
+            DoubtfulMask(**one)
+    return held
+
+
+def _holds(file: Any, rows: int, row_bytes: int) -> bool:
+    """Whether this describes a file of so many rows."""
+    return _has(file, FILE) and file["bytes"] == file["offset"] + rows * row_bytes
+
+
+def _has(document: Any, kinds: Mapping[str, type]) -> bool:
+    return isinstance(document, dict) and all(
+        isinstance(document.get(name), kind) for name, kind in kinds.items()
+    )
 
 
 def file_digest(path: Path) -> str:

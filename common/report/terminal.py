@@ -88,7 +88,7 @@ def _summary(study_directory: Path) -> RenderableType:
         parts.append(Text("No run is complete, so there is nothing to compare."))
     else:
         parts.append(Text(f"{caption(numbers)} {VERDICTS}"))
-    audit = read_json(path) if (path := study_directory / "data" / "audit.json").exists() else {}
+    audit = record.audit() if (study_directory / "data" / "audit.json").exists() else {}
     if sentence := unknown_patients(audit):
         parts.append(Text(sentence, style="yellow"))
     parts += [Text(printable(f"not done: {one['title']}: {one['reason']}")) for one in skipped_tasks(audit)]

@@ -31,6 +31,7 @@ from tiny import (
 from common import config
 from common.config import Phantom
 from common.data import decoding, shards
+from common.data.audit import earlier_audit
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
 from common.data.cache_build import Need, cache_need
 from common.data.caches import remove_abandoned, share_room
@@ -41,7 +42,7 @@ from common.data.phantom import Drawing, draw, phantom_samples
 from common.data.samples import NO_LESION, OVERLAY, sample_table
 from common.errors import StudyError
 from common.options import byte_count
-from common.results import pack_masks, run_directory, write_json
+from common.results import pack_masks, read_json, run_directory, write_json
 from common.run import execute
 from common.study import prepare_study
 
@@ -548,6 +549,62 @@ def test_a_damaged_description_is_made_again_from_the_shards(
 
 
 @pytest.mark.usefixtures("shards_of_five")
+@pytest.mark.parametrize(
+    ("name", "value"), [("size", 15), ("sha256", "0" * 64), ("masks_sha256", "0" * 64), ("rows_per_shard", 3)]
+)
+def test_a_changed_description_is_refused_at_opening_and_made_again(
+    tmp_path: Path, masked: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    """Else another size shifts the pixels, and another digest comes into the records of runs."""
+    cache = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    before = files_of(cache.directory)
+    path = cache.directory / "cache.json"
+    write_json(path, json.loads(path.read_text()) | {name: value})
+    if name != "rows_per_shard":  # which nothing reads of a cache that is opened only
+        with pytest.raises(StudyError, match=r"start the study's command again, which mends its cache"):
+            open_cache(cache.directory)
+    monkeypatch.setattr(decoding, "read_slice", lambda path: pytest.fail(f"{path} was decoded again"))
+    assert build_cache(masked, 16, tmp_path / "cache", masks=True) == cache
+    assert files_of(cache.directory) == before
+
+
+@pytest.mark.usefixtures("shards_of_five")
+@pytest.mark.parametrize("key", ["sha256", "unreadable", "grid_mm", "masks.sha256", "masks.file.offset"])
+def test_a_shard_that_is_half_described_is_built_again(
+    tmp_path: Path, masked: pd.DataFrame, key: str
+) -> None:
+    """Of a build that was not finished, so that no digest of the description is known."""
+    cache = build_cache(masked, 16, tmp_path / "cache", masks=True)
+    before = files_of(cache.directory)
+    (cache.directory / "cache.json").unlink()
+    path = cache.directory / "shard-00001.json"
+    document = json.loads(path.read_text())
+    *folders, last = key.split(".")
+    inner = document
+    for folder in folders:
+        inner = inner[folder]
+    del inner[last]
+    write_json(path, document)
+    said: list[str] = []
+    assert build_cache(masked, 16, tmp_path / "cache", masks=True, say=said.append) == cache
+    assert said == [f"shard 2 of 2 of the cache {cache.directory.name} is damaged and is built again"]
+    assert files_of(cache.directory) == before
+
+
+def test_descriptions_may_grow_with_the_samples(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a cache's are larger here than a record of a run may be."""
+    monkeypatch.setattr(read_json, "__defaults__", (200,))
+    cache = build_cache(samples, 16, tmp_path / "cache", room=0)
+    assert all(len(blob) > 200 for blob in files_of(cache.directory).values())
+    monkeypatch.setattr(decoding, "read_slice", lambda path: pytest.fail(f"{path} was decoded again"))
+    assert build_cache(samples, 16, tmp_path / "cache", room=0) == cache
+    write_json(tmp_path / "audit.json", {"findings": [], "": "x" * 200})
+    assert earlier_audit(tmp_path / "audit.json") is not None
+
+
+@pytest.mark.usefixtures("shards_of_five")
 def test_a_shard_that_comes_out_otherwise_is_no_part_of_the_old_cache(
     tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -657,6 +714,15 @@ def test_moved_pictures_are_found_and_changed_ones_refused(tmp_path: Path, sampl
     (moved / "Normal" / "0 (0).png").unlink()
     with pytest.raises(StudyError, match=r"0 \(0\)\.png"):
         part.read(["Normal/0 (0)"])
+
+
+@pytest.mark.usefixtures("shards_of_five")
+def test_a_link_may_lie_above_a_study_with_a_limit(tmp_path: Path, samples: pd.DataFrame) -> None:
+    (tmp_path / "disk" / "deep" / "studies").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep" / "studies")
+    whole = build_cache(samples, 16, tmp_path / "whole")
+    part = build_cache(samples, 16, tmp_path / "link" / "part", room=0)
+    np.testing.assert_array_equal(part.read(list(whole.rows)), whole.read(list(whole.rows)))
 
 
 def test_masks_are_kept_whatever_the_limit(tmp_path: Path, masked: pd.DataFrame) -> None:
@@ -795,13 +861,20 @@ def test_a_cache_of_one_array_is_read_as_it_is(
     assert (old.sha256, old.unreadable, old.unknown_masks) == (new.sha256, new.unreadable, new.unknown_masks)
 
 
-def test_a_damaged_cache_of_one_array_is_built_again_as_shards(tmp_path: Path, masked: pd.DataFrame) -> None:
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "cache.json"])
+def test_a_damaged_cache_of_one_array_is_built_again_as_shards(
+    tmp_path: Path, masked: pd.DataFrame, name: str
+) -> None:
     new = build_cache(masked, 16, tmp_path / "cache", masks=True)
     before = files_of(new.directory)
     write_one_array(masked, new)
-    blob = bytearray((new.directory / "images.npy").read_bytes())
-    blob[-300] ^= 1
-    (new.directory / "images.npy").write_bytes(blob)
+    path = new.directory / name
+    if name == "cache.json":
+        write_json(path, json.loads(path.read_text()) | {"size": 15})
+    else:
+        blob = bytearray(path.read_bytes())
+        blob[-300 if name == "images.npy" else -9] ^= 1
+        path.write_bytes(blob)
     said: list[str] = []
     build_cache(masked, 16, tmp_path / "cache", masks=True, say=said.append)
     assert said == [f"the cache {new.directory.name} is damaged and is built again"]

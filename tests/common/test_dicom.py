@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -314,6 +316,27 @@ def test_named_faults(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ImageError) as caught:
         read_image(path)
     assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize("kind", ["late", "twice", "text before", "implicit"])
+def test_a_deflated_file_is_found_however_its_header_hides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """pydicom would inflate all of it, to a thousand times its size."""
+    monkeypatch.setattr(zlib, "decompress", lambda *_: pytest.fail("it was inflated"))
+    whole = bytes_of(faulty()["deflated"][0])  # type: ignore[arg-type]
+    plain = str(uid.ExplicitVRLittleEndian).encode() + b"\0"
+    implicit = b"\x02\0\x10\0" + struct.pack("<L", 22) + uid.DeflatedExplicitVRLittleEndian.encode()
+    before = {
+        "late": b"\x02\0\x02\x01OB\0\0" + struct.pack("<L", 60_000) + bytes(60_000),
+        "twice": b"\x02\0\x10\0UI" + struct.pack("<H", len(plain)) + plain,
+        "text before": b"\x02\0\x02\x01UC\0\0" + struct.pack("<L", 8) + b"\x02\0\x10\0UI\0\0",
+    }
+    start = whole[:132] + before.get(kind, b"")
+    path = written(tmp_path, start + (implicit + b"\x4b\x4c" * 50 if kind == "implicit" else whole[132:]))
+    assert "is deflated as a whole" in error_of(path).fault
+    with pytest.raises(ImageError, match="is deflated as a whole"):
+        read_dicom_header(path)
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:

@@ -383,6 +383,16 @@ def test_pictures_further_down_are_not_overlooked(tmp_path: Path) -> None:
     assert "OVERLAY holds pictures" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000"])
+def test_names_with_other_spaces_are_honest(tmp_path: Path, space: str) -> None:
+    """One that does not break, one as wide as a Japanese letter."""
+    folder = fill(tmp_path / f"ct{space}1", {"Normal": [f"a{space}1.jpg"], "Stroke": ["b.jpg"]})
+    (folder / "patients.csv").write_text(f"image_id,patient\na{space}1,p{space}1\nb,q\n", encoding="utf-8")
+    samples = open_dataset(folder)
+    assert list(samples["id"]) == [f"Normal/a{space}1", "Stroke/b"]
+    assert list(samples["patient"]) == [f"p{space}1", "q"]
+
+
 @pytest.mark.parametrize("name", [b"58 (\xff1).jpg", b"58\n (1).jpg"])
 def test_names_that_no_table_can_hold_are_refused(tmp_path: Path, name: bytes) -> None:
     path = os.fsencode(fill(tmp_path) / "Stroke") + b"/" + name

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ import pytest
 from study_fixture import make_study
 
 from common import config
+from common.attempts import make_room
 from common.config import Run
 from common.errors import StudyError
 from common.random_numbers import generator
@@ -203,6 +205,28 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
+def test_predictions_of_a_large_study_may_be_read() -> None:
+    """100,000 slices with masks of 256 px and ids of 60 letters."""
+    one = mask_predictions()
+    wide = {"sample_id": 4 * 60, "patient": 4 * 60, "y_true": 256 * 256 // 8, "y_pred": 256 * 256 // 8}
+    row = sum(
+        wide.get(name, getattr(one, name).dtype.itemsize) for name in MaskPredictions.__dataclass_fields__
+    )
+    assert 100_000 * row < config.MAX_PREDICTIONS_BYTES
+
+
+def test_honest_names_are_printable(tmp_path: Path) -> None:
+    """Spaces that do not break, and those of Japanese; but nothing that steers a terminal."""
+    path = tmp_path / "predictions.npz"
+    for name, sound in (("a\u00a0b", True), ("図\u3000一", True), ("a\u202eb", False)):
+        write_predictions(path, dataclasses.replace(PREDICTIONS, sample_id=np.array([name] * 3)))
+        if sound:
+            assert read_predictions(path).sample_id[0] == name
+        else:
+            with pytest.raises(StudyError, match="unprintable characters in sample_id"):
+                read_predictions(path)
+
+
 def test_pickles_are_refused_unopened(tmp_path: Path) -> None:
     path, sprung = tmp_path / "predictions.npz", tmp_path / "sprung"
     trapped = np.array([Trap(sprung)] * 3, dtype=object)
@@ -297,6 +321,31 @@ def test_a_damaged_record_counts_as_failed_and_can_be_discarded(directory: Path,
     discard_damaged(folder)
     discard_damaged(folder)
     assert read_run(directory, RUN) is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "huge"])
+def test_a_record_that_is_no_file_of_its_size_is_discarded_unread(directory: Path, kind: str) -> None:
+    path = run_directory(directory, RUN) / "run.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("{}")
+        os.truncate(path, config.MAX_RECORD_BYTES + 1)
+    reading = threading.Thread(target=discard_damaged, args=(path.parent,), daemon=True)
+    reading.start()
+    reading.join(10)
+    assert not reading.is_alive()
+    assert read_run(directory, RUN) is None
+
+
+def test_a_folder_named_as_a_record_is_named(directory: Path) -> None:
+    path = run_directory(directory, RUN) / "run.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StudyError, match=r"run\.json is a folder; delete it"):
+        discard_damaged(path.parent)
+    assert make_room(path.parent).endswith("is a folder; delete it")
 
 
 def test_only_what_is_damaged_is_discarded(directory: Path) -> None:
