@@ -90,8 +90,8 @@ class World:
     hangs: Path  # a file here named as a run makes its first try hang, and then holds its pid
     engine: Engine
 
-    def add_node(self) -> Any:
-        return self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    def add_node(self, **resources: int) -> Any:
+        return self.cluster.add_node(**{"num_cpus": 1, "object_store_memory": STORE_BYTES} | resources)
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +292,51 @@ def test_a_wrong_configuration_is_not_tried_again(
     monkeypatch.setattr(config, "RAY_NODE_SECONDS", 0.0)
     with pytest.raises(StudyError, match=r"asks for 64 CPUs .* the cluster has 1 node with 1 CPUs"):
         execute(directory, study, runs[:1], told, world.engine)
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Fail what would last for ever."""
+
+    def fail(number: int, frame: object) -> None:
+        raise AssertionError(f"not done in {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_runs_that_wait_for_a_lost_node_take_another_or_the_study_ends(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """The first run is on the large node, the second waits for its memory. Then the node is gone."""
+    as_worker("fake_worker", monkeypatch)
+    mib = psutil.virtual_memory().total // 2**20
+    monkeypatch.setattr(config, "RUN_BASE_MIB", 10 * mib)
+    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 2.0)
+    large = world.add_node(num_cpus=2, memory=15 * mib * 2**20)
+    study = dataclasses.replace(fake_study(tmp_path, {0: "sleeps", 1: "sleeps"}, seeds=2), threads=threads)
+    runs, told = study.runs(), Told()
+
+    def lose(run: Run, event: dict[str, Any]) -> None:
+        told(run, event)
+        if "pid" in event and not told.of(run, "again") and large in world.cluster.worker_nodes:
+            (tmp_path / "faults.json").write_text("{}")
+            world.cluster.remove_node(large)
+
+    with deadline(SECONDS):
+        if threads == 1:
+            execute(tmp_path, study, runs, lose, world.engine)
+        else:
+            with pytest.raises(StudyError, match=r"^a run asks for 2 CPUs .* the same command goes on from"):
+                execute(tmp_path, study, runs, lose, world.engine)
+    assert [told.of(run, "complete") for run in runs] == [[True] if threads == 1 else []] * 2
+    assert sorted(len(told.of(run, "again")) for run in runs) == [0, 1]  # to wait is no try
 
 
 def test_an_interrupt_ends_what_is_under_way(
