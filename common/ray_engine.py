@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common import config, engines, measure, node
-from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
+from common.attempts import Attempt, await_record, is_complete, make_room, may_retry, settle, told_of_disk
 from common.config import Engine, Run, Study
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
@@ -135,7 +135,7 @@ class _Driver:
         """A task for a run; None where its folder may not be written, which is told."""
         run, study = one.run, self._study
         directory = run_directory(self._directory, run)
-        if one.past and (record := read_run(self._directory, run)) and record.complete:
+        if one.past and is_complete(self._directory, run):
             self._on_event(run, {"complete": True})  # a try that was taken for lost has come to its end
             return None
         if fault := make_room(directory):
@@ -244,6 +244,10 @@ class _Driver:
         if begun.get("files") is not None:
             bring_home(directory, begun["files"])
         ending = Ending(*answer["ending"])
+        if answer.get("complete") and not await_record(self._directory, run):  # over which nothing is written
+            reason = f"it is complete on its node, but {directory} does not show that here; mend the disk they share"
+            self._on_event(run, {"failed": f"{reason} and give the same command again"})
+            return None
         complete = is_complete(self._directory, run)
         outcome = "complete" if complete else ending.reason
         last = Attempt(

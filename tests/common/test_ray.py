@@ -23,14 +23,14 @@ from rich.console import Console
 from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import config, engines, interpreters, measure, ray_cluster
+from common import attempts, config, engines, interpreters, measure, ray_cluster
 from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
 from common.ray_cluster import connected
 from common.ray_engine import MARK
-from common.results import read_json, read_run, read_study, run_directory
+from common.results import RunRecord, read_json, read_run, read_study, run_directory
 from common.study import carry_out, missing_runs, prepare_study
 
 __all__ = ["tiny_world"]  # a fixture
@@ -292,6 +292,32 @@ def test_a_wrong_configuration_is_not_tried_again(
     monkeypatch.setattr(config, "RAY_NODE_SECONDS", 0.0)
     with pytest.raises(StudyError, match=r"asks for 64 CPUs .* the cluster has 1 node with 1 CPUs"):
         execute(directory, study, runs[:1], told, world.engine)
+
+
+def test_a_record_that_this_machine_sees_late_or_not_at_all_is_not_written_over(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network disk may hide it, which the node that wrote it does not."""
+    as_worker("fake_worker", monkeypatch)
+    told, read, hidden = Told(), attempts.read_run, {0: 2, 1: 10**9}
+    study = fake_study(tmp_path, {}, seeds=2)
+
+    def read_late(study_directory: Path, run: Run) -> RunRecord | None:
+        record = read(study_directory, run)
+        if record is not None:
+            hidden[run.seed] -= 1
+        return None if hidden[run.seed] >= 0 else record
+
+    monkeypatch.setattr(attempts, "read_run", read_late)
+    monkeypatch.setattr(config, "RECORD_SECONDS", 3.0)
+    monkeypatch.setattr(config, "RECORD_LOOK_SECONDS", 0.1)
+    late, never = study.runs()
+    execute(tmp_path, study, [late, never], told, world.engine)
+    assert told.of(late, "complete") == [True]
+    (reason,) = told.of(never, "failed")
+    assert "complete on its node" in reason
+    for run in (late, never):
+        assert read_json(run_directory(tmp_path, run) / "run.json")["status"] == "complete"
 
 
 @contextlib.contextmanager
