@@ -20,6 +20,7 @@ from typing import Any
 from common import config, engines, measure, node
 from common.attempts import Attempt, await_record, is_complete, make_room, may_retry, settle, told_of_disk
 from common.config import Engine, Run, Study
+from common.distributed import check_share
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
@@ -41,6 +42,8 @@ def run_on_ray(
     """`common.engines.execute` on the cluster of `engine.address`, or on one of this machine alone."""
     if not runs:
         return
+    if study.device == "cuda":
+        check_share(engine.gpus, study.devices)
     directory = study_directory.resolve()
     with (
         connected(engine) as ray,

@@ -14,6 +14,7 @@ from common.config import Engine, Run, Study
 from common.errors import StudyError
 from common.node import Parcel, claim_cores, own_folder, unpack
 from common.options import Parser, add_study_options, engine_of
+from common.ray_engine import run_on_ray
 from common.resources import Demand, Memory, Node, demand_of, describe_nodes, node_of, threads_on
 from common.results import FORMAT, RunRecord, write_json
 from common.shipping import SOURCES, bring_home, code_files, files_to_go_on, pack, study_files
@@ -284,6 +285,31 @@ def test_the_engine_from_the_command_line() -> None:
     assert engine_from("--engine", "ray") == Engine("ray", None, 1.0)
     asked = engine_from("--engine", "ray", "--address", "ray://head:10001", "--gpus-per-run", "0.5")
     assert asked == Engine("ray", "ray://head:10001", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "remedy"),
+    [
+        ("0.5", "2", r"--devices 2, .* give --gpus-per-run 1 or leave --devices out$"),
+        ("0.75", "4", r"--devices 4, .* give --gpus-per-run 1 or leave --devices out$"),
+        ("1.5", "1", r"no whole number, .* give --gpus-per-run 1 or 2$"),
+        ("2.5", "2", r"no whole number, .* give --gpus-per-run 2 or 3$"),
+    ],
+)
+def test_a_share_of_gpus_that_ray_does_not_give_is_refused(
+    tmp_path: Path, gpus: str, devices: str, remedy: str
+) -> None:
+    with pytest.raises(StudyError, match=rf"^--gpus-per-run {gpus} .*{remedy}"):
+        engine_from("--engine", "ray", "--gpus-per-run", gpus, "--devices", devices)
+    study = dataclasses.replace(STUDY, device="cuda", devices=int(devices))
+    with pytest.raises(StudyError, match=remedy):
+        run_on_ray(tmp_path, study, [RUN], lambda run, event: None, Engine("ray", gpus=float(gpus)))
+
+
+def test_shares_of_gpus_that_ray_gives() -> None:
+    for words in (("0.3", "1"), ("1", "4"), ("2", "2")):
+        engine = engine_from("--engine", "ray", "--gpus-per-run", words[0], "--devices", words[1])
+        assert engine.gpus == float(words[0])
 
 
 @pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2")])
