@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import config
 from common.config import NOTICE, RETRIES, Run
 from common.errors import StudyError
-from common.results import discard_damaged, read_run, run_directory, write_json
+from common.results import RunRecord, discard_damaged, read_run, run_directory, write_json
 from common.run import clear_unfinished, record_failure
 from common.workers import Ending
 
@@ -53,6 +55,7 @@ def make_room(directory: Path) -> str:
     """Clear a run's folder for a try; returns why that may not be: a finished run of another study or version is there,
     which is not ours to overwrite.
     """
+    _look_anew(directory)
     try:
         discard_damaged(directory)
         clear_unfinished(directory)
@@ -65,8 +68,31 @@ def is_complete(study_directory: Path, run: Run) -> bool:
     """Whether a run has its record, however its last process ended: it may have been killed, or met a fault, between
     the last file and its end, and another try may have been there before it. `make_room` has removed older ones.
     """
-    record = read_run(study_directory, run)
+    record = _read_anew(study_directory, run)
     return record is not None and record.complete
+
+
+def await_record(study_directory: Path, run: Run) -> bool:
+    """Whether this machine sees the run's record, which another one has written to their common disk; waits for it, but
+    no longer than `config.RECORD_SECONDS`.
+    """
+    until = time.monotonic() + config.RECORD_SECONDS
+    while not (seen := _read_anew(study_directory, run) is not None) and time.monotonic() < until:
+        time.sleep(config.RECORD_LOOK_SECONDS)
+    return seen
+
+
+def _read_anew(study_directory: Path, run: Run) -> RunRecord | None:
+    _look_anew(run_directory(study_directory, run))
+    return read_run(study_directory, run)
+
+
+def _look_anew(directory: Path) -> None:
+    """List a folder: when one is opened, a network disk asks its server whether it has changed. Else it may tell for
+    half a minute and more that a file is not there, because it was not when last looked for (nfs(5)).
+    """
+    with contextlib.suppress(FileNotFoundError):
+        list(directory.iterdir())
 
 
 def settle(

@@ -1104,6 +1104,8 @@ class Engine:
     shared: bool | None = None  # whether nodes work in the study's own folder; None: where they see it
 
 
+RECORD_SECONDS = 90.0  # until a record that its node wrote is seen here: network disks may hide it for 60
+RECORD_LOOK_SECONDS = 1.0  # between two looks for it
 RETRIES = 2  # further tries of a run whose process was killed or lost without saying why
 # Memory of a run that Ray sets aside, until finished runs of the study tell: what a framework takes by itself (the
 # largest seen: 1,087 MiB, Keras on TensorFlow), and so many copies of a batch's activations in float32 (weights, their

@@ -102,6 +102,23 @@ def check_devices(study: Study) -> None:
             raise StudyError(f"{framework} has no --devices {devices}: {reason}; take --frameworks {able}")
 
 
+def check_share(gpus: float, devices: int) -> None:
+    """Raise StudyError for GPUs per device that Ray does not give to a run of so many devices: a part of one GPU, or
+    whole ones.
+    """
+    asked = f"--gpus-per-run {gpus:g}"
+    if gpus < 1 and devices > 1:
+        raise StudyError(
+            f"{asked} does not go with --devices {devices}, for a run that shares a GPU with others has but that one; "
+            "give --gpus-per-run 1 or leave --devices out"
+        )
+    if gpus > 1 and gpus % 1:
+        raise StudyError(
+            f"{asked} is more than one GPU and no whole number, and Ray divides no GPU but among runs that take less "
+            f"than one; give --gpus-per-run {int(gpus)} or {int(gpus) + 1}"
+        )
+
+
 def check_gpus(study: Study) -> None:
     """Raise StudyError where a run is for more GPUs than this machine shows."""
     gpus = len(visible_gpus())

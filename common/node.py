@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -35,7 +36,7 @@ Fetch = Callable[[Any], bytes]  # an object reference -> what it stands for
 class Parcel:
     """A folder to bring to nodes: its files in pieces, in the cluster's object store."""
 
-    digest: str  # of paths and bytes
+    digest: str  # of name, paths and bytes
     name: str  # of the folder
     files: tuple[tuple[str, tuple[Any, ...]], ...]  # path in it -> references to its pieces
 
@@ -79,6 +80,7 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
     node           {id, host}
     started, ended  UTC, ISO 8601
     ending         (code, reason, told), see `common.workers.Ending`
+    complete       whether the run's record is there and says so: a network disk may show it to the driver later only
     files          name -> bytes of the run's folder, where that is a copy of ours; None where it is the study's own
 
     Or {node, unseen: True}: the study's folder is not seen from here, and its files are needed.
@@ -120,6 +122,7 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
         with log.open("ab" if job.attempt > 1 else "wb") as words:
             process = start_worker(command, environment, words, folder=code)
             ending = follow(process, words, log, tell)
+    complete = says_complete(directory / "run.json")
     files = None
     if not shared:
         files = {
@@ -130,7 +133,8 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
         shutil.rmtree(directory, ignore_errors=True)
     with contextlib.suppress(ray.exceptions.RayError):  # so that nothing is told of a run after its end
         ray.get(last, timeout=LETTER_SECONDS)
-    return {"node": node, "started": started, "ended": _now(), "ending": tuple(ending), "files": files}
+    told = {"ending": tuple(ending), "complete": complete, "files": files}
+    return {"node": node, "started": started, "ended": _now()} | told
 
 
 def answer(
@@ -164,6 +168,15 @@ def answer(
 def forget(digest: str) -> None:
     """Remove what a parcel brought to this node."""
     shutil.rmtree(own_folder() / digest, ignore_errors=True)
+
+
+def says_complete(record: Path) -> bool:
+    """Whether there is a run's record that says that the run is complete."""
+    try:
+        document = json.loads(_reads(record) or b"")
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("status") == "complete"
 
 
 def environment_here(changes: dict[str, str], without: tuple[str, ...], code: Path) -> dict[str, str]:
@@ -200,7 +213,7 @@ def unpack(parcel: Parcel, base: Path, fetch: Fetch) -> Path:
             return whole / parcel.name
         partial = base / f"{parcel.digest}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        found = hashlib.sha256()
+        found = hashlib.sha256(f"{parcel.name}\0".encode())
         for name, pieces in parcel.files:
             path = partial / parcel.name / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from common.config import (
     Engine,
     Study,
 )
-from common.distributed import check_devices
+from common.distributed import check_devices, check_share
 from common.errors import StudyError
 from common.names import printable
 
@@ -202,12 +202,16 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_of(arguments: argparse.Namespace) -> Engine:
-    """Where the options say that runs execute. Raises StudyError for options of Ray without it."""
+    """Where the options say that runs execute. Raises StudyError for options of Ray without it, and for a share of GPUs
+    that Ray does not give.
+    """
     given = {"--address": arguments.address, "--gpus-per-run": arguments.gpus_per_run}
     for name, value in given.items():
         if value is not None and arguments.engine != "ray":
             raise StudyError(f"{name} {value} is for --engine ray; add that or leave it out")
-    return Engine(arguments.engine, arguments.address, arguments.gpus_per_run or 1.0)
+    gpus = arguments.gpus_per_run or 1.0
+    check_share(gpus, arguments.devices)
+    return Engine(arguments.engine, arguments.address, gpus)
 
 
 def add_interpreter_options(parser: argparse.ArgumentParser) -> None:

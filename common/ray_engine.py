@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from common import config, engines, measure, node
-from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
+from common.attempts import Attempt, await_record, is_complete, make_room, may_retry, settle, told_of_disk
 from common.config import Engine, Run, Study
+from common.distributed import check_share
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
 from common.measure import COMMIT_VARIABLE
 from common.node import Job, Parcel
 from common.ray_cluster import changes_of, connected, has_own_python, nodes_of
-from common.resources import MIB, Memory, demand_of, describe_nodes, threads_on
+from common.resources import MIB, Demand, Memory, Node, demand_of, describe_nodes, threads_on
 from common.results import read_run, read_study, run_directory
 from common.run import utc_now
 from common.shipping import bring_home, code_files, files_to_go_on, pack, study_files
@@ -41,6 +42,8 @@ def run_on_ray(
     """`common.engines.execute` on the cluster of `engine.address`, or on one of this machine alone."""
     if not runs:
         return
+    if study.device == "cuda":
+        check_share(engine.gpus, study.devices)
     directory = study_directory.resolve()
     with (
         connected(engine) as ray,
@@ -101,6 +104,8 @@ class _Driver:
         self._data: Parcel | None = None
         self._mailbox = self._open_mailbox()
         self._begun: dict[tuple[str, int], Mapping[str, Any]] = {}  # (run, try) -> {started, node}
+        self._demands: dict[Any, Demand] = {}  # of the tasks that are under way
+        self._met: dict[Demand, float] = {}  # when a living node could last meet it
 
     def drive(self, runs: Sequence[Run]) -> None:
         """Carry out the runs. An exception, KeyboardInterrupt included, ends what is under way and is raised."""
@@ -117,8 +122,10 @@ class _Driver:
                 ended = self._wait(list(flying))
                 self._deliver(flying.values())
                 for task in ended:
+                    del self._demands[task]
                     if (again := self._settle(flying.pop(task), task)) is not None:
                         waiting.append(again)
+                waiting.extend(flying.pop(task) for task in self._take_back_stranded(flying))
         except BaseException:
             self._stop(list(flying))
             raise
@@ -131,7 +138,7 @@ class _Driver:
         """A task for a run; None where its folder may not be written, which is told."""
         run, study = one.run, self._study
         directory = run_directory(self._directory, run)
-        if one.past and (record := read_run(self._directory, run)) and record.complete:
+        if one.past and is_complete(self._directory, run):
             self._on_event(run, {"complete": True})  # a try that was taken for lost has come to its end
             return None
         if fault := make_room(directory):
@@ -154,17 +161,45 @@ class _Driver:
             data=self._data,
             files=files_to_go_on(directory, one.number > 1) if self._data else {},
         )
-        memory = self._memory.expected_mib(run) * one.memory_factor
-        nodes, usual = list(nodes_of(self._ray).values()), self._threads * study.devices
-        demand = demand_of(nodes, usual, job.cores, self._gpus, memory)
-        task = self._ray.remote(node.carry_out).options(
+        demand = self._demand_of(one, list(nodes_of(self._ray).values()))
+        remote = self._ray.remote(node.carry_out).options(
             num_cpus=demand.cpus,
             num_gpus=demand.gpus,
             memory=demand.memory_mib * MIB,
             max_retries=0,
             name=str(run.path),
         )
-        return task.remote(job, self._mailbox)
+        task = remote.remote(job, self._mailbox)
+        self._demands[task], self._met[demand] = demand, time.monotonic()
+        return task
+
+    def _demand_of(self, one: _Try, nodes: Sequence[Node]) -> Demand:
+        """What a try asks for on a cluster of such nodes."""
+        cores = engines.threads_for(one.run, self._threads) * self._study.devices
+        memory = self._memory.expected_mib(one.run) * one.memory_factor
+        return demand_of(nodes, self._threads * self._study.devices, cores, self._gpus, memory)
+
+    def _take_back_stranded(self, flying: Mapping[Any, _Try]) -> list[Any]:
+        """Cancel the tasks that ask for more than any living node has, for the one that had it is gone, and return
+        them: their runs are to ask anew. StudyError where what they would ask for is nowhere either.
+
+        None of them is under way: its node would be one that lives.
+        """
+        nodes, now = list(nodes_of(self._ray).values()), time.monotonic()
+        for demand in set(self._demands.values()):
+            if any(demand.fits(one) for one in nodes):
+                self._met[demand] = now
+        patient = now - config.RAY_NODE_SECONDS
+        late = [task for task, demand in self._demands.items() if self._met[demand] < patient]
+        _, stranded = self._ray.wait(late, num_returns=len(late), timeout=0) if late else ([], [])
+        for task in stranded:
+            anew = self._demand_of(flying[task], nodes)
+            if not any(anew.fits(one) for one in nodes):
+                raise _no_node(anew, nodes, "what is finished is kept, the same command goes on from there")
+        self._stop(stranded)
+        for task in stranded:
+            del self._demands[task]
+        return list(stranded)
 
     def _wait_for_a_node(self, run: Run) -> int:
         """The threads of each run, as soon as there is a node that can take one; StudyError where none comes."""
@@ -177,10 +212,7 @@ class _Driver:
             if any(demand.fits(one) for one in nodes):
                 return threads
             if time.monotonic() > until:
-                raise StudyError(
-                    f"a run asks for {demand.cpus} CPUs and {demand.gpus:g} GPUs of one node, and the cluster has "
-                    f"{describe_nodes(nodes)}, none of them so large; give fewer --threads or another --device"
-                )
+                raise _no_node(demand, nodes, "give fewer --threads or another --device")
             time.sleep(1.0)
 
     # --- back
@@ -215,6 +247,10 @@ class _Driver:
         if begun.get("files") is not None:
             bring_home(directory, begun["files"])
         ending = Ending(*answer["ending"])
+        if answer.get("complete") and not await_record(self._directory, run):  # over which nothing is written
+            reason = f"it is complete on its node, but {directory} does not show that here; mend the disk they share"
+            self._on_event(run, {"failed": f"{reason} and give the same command again"})
+            return None
         complete = is_complete(self._directory, run)
         outcome = "complete" if complete else ending.reason
         last = Attempt(
@@ -279,6 +315,13 @@ class _Driver:
                 for name in nodes_of(self._ray)
             ]
             self._ray.wait(asked, num_returns=len(asked), timeout=config.RAY_STOP_SECONDS)
+
+
+def _no_node(demand: Demand, nodes: Sequence[Node], remedy: str) -> StudyError:
+    return StudyError(
+        f"a run asks for {demand.cpus} CPUs and {demand.gpus:g} GPUs of one node, and the cluster has "
+        f"{describe_nodes(nodes)}, none of them so large; {remedy}"
+    )
 
 
 def _explain_loss(error: Exception) -> str:

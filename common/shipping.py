@@ -22,7 +22,7 @@ Put = Callable[[bytes], Any]  # bytes -> an object reference
 
 def pack(folder: Path, paths: Sequence[Path], put: Put, name: str) -> Parcel:
     """The files at `paths` below `folder`, in pieces."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{name}\0".encode())
     files = []
     for path in sorted(paths):
         relative, size, pieces = path.relative_to(folder).as_posix(), 0, []

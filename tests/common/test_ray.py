@@ -23,14 +23,14 @@ from rich.console import Console
 from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import config, engines, interpreters, measure, ray_cluster
+from common import attempts, config, engines, interpreters, measure, ray_cluster
 from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
 from common.ray_cluster import connected
 from common.ray_engine import MARK
-from common.results import read_json, read_run, read_study, run_directory
+from common.results import RunRecord, read_json, read_run, read_study, run_directory
 from common.study import carry_out, missing_runs, prepare_study
 
 __all__ = ["tiny_world"]  # a fixture
@@ -90,8 +90,9 @@ class World:
     hangs: Path  # a file here named as a run makes its first try hang, and then holds its pid
     engine: Engine
 
-    def add_node(self) -> Any:
-        return patiently(lambda: self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
+    def add_node(self, **resources: int) -> Any:
+        wanted = {"num_cpus": 1, "object_store_memory": STORE_BYTES} | resources
+        return patiently(lambda: self.cluster.add_node(**wanted))
 
 
 def patiently(start: Callable[[], Any]) -> Any:
@@ -301,6 +302,77 @@ def test_a_wrong_configuration_is_not_tried_again(
     monkeypatch.setattr(config, "RAY_NODE_SECONDS", 0.0)
     with pytest.raises(StudyError, match=r"asks for 64 CPUs .* the cluster has 1 node with 1 CPUs"):
         execute(directory, study, runs[:1], told, world.engine)
+
+
+def test_a_record_that_this_machine_sees_late_or_not_at_all_is_not_written_over(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network disk may hide it, which the node that wrote it does not."""
+    as_worker("fake_worker", monkeypatch)
+    told, read, hidden = Told(), attempts.read_run, {0: 2, 1: 10**9}
+    study = fake_study(tmp_path, {}, seeds=2)
+
+    def read_late(study_directory: Path, run: Run) -> RunRecord | None:
+        record = read(study_directory, run)
+        if record is not None:
+            hidden[run.seed] -= 1
+        return None if hidden[run.seed] >= 0 else record
+
+    monkeypatch.setattr(attempts, "read_run", read_late)
+    monkeypatch.setattr(config, "RECORD_SECONDS", 3.0)
+    monkeypatch.setattr(config, "RECORD_LOOK_SECONDS", 0.1)
+    late, never = study.runs()
+    execute(tmp_path, study, [late, never], told, world.engine)
+    assert told.of(late, "complete") == [True]
+    (reason,) = told.of(never, "failed")
+    assert "complete on its node" in reason
+    for run in (late, never):
+        assert read_json(run_directory(tmp_path, run) / "run.json")["status"] == "complete"
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Fail what would last for ever."""
+
+    def fail(number: int, frame: object) -> None:
+        raise AssertionError(f"not done in {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_runs_that_wait_for_a_lost_node_take_another_or_the_study_ends(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """The first run is on the large node, the second waits for its memory. Then the node is gone."""
+    as_worker("fake_worker", monkeypatch)
+    mib = psutil.virtual_memory().total // 2**20
+    monkeypatch.setattr(config, "RUN_BASE_MIB", 10 * mib)
+    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 2.0)
+    large = world.add_node(num_cpus=2, memory=15 * mib * 2**20)
+    study = dataclasses.replace(fake_study(tmp_path, {0: "sleeps", 1: "sleeps"}, seeds=2), threads=threads)
+    runs, told = study.runs(), Told()
+
+    def lose(run: Run, event: dict[str, Any]) -> None:
+        told(run, event)
+        if "pid" in event and not told.of(run, "again") and large in world.cluster.worker_nodes:
+            (tmp_path / "faults.json").write_text("{}")
+            world.cluster.remove_node(large)
+
+    with deadline(SECONDS):
+        if threads == 1:
+            execute(tmp_path, study, runs, lose, world.engine)
+        else:
+            with pytest.raises(StudyError, match=r"^a run asks for 2 CPUs .* the same command goes on from"):
+                execute(tmp_path, study, runs, lose, world.engine)
+    assert [told.of(run, "complete") for run in runs] == [[True] if threads == 1 else []] * 2
+    assert sorted(len(told.of(run, "again")) for run in runs) == [0, 1]  # to wait is no try
 
 
 def test_an_interrupt_ends_what_is_under_way(

@@ -9,13 +9,14 @@ import pytest
 from tiny import RECIPE, SPEC, make_study, tiny_world, write_pictures
 
 from common import config, node, shipping
-from common.attempts import may_retry
+from common.attempts import await_record, is_complete, make_room, may_retry
 from common.config import Engine, Run, Study
 from common.errors import StudyError
 from common.node import Parcel, claim_cores, own_folder, unpack
 from common.options import Parser, add_study_options, engine_of
+from common.ray_engine import run_on_ray
 from common.resources import Demand, Memory, Node, demand_of, describe_nodes, node_of, threads_on
-from common.results import RunRecord, write_json
+from common.results import FORMAT, RunRecord, write_json
 from common.shipping import SOURCES, bring_home, code_files, files_to_go_on, pack, study_files
 from common.study import prepare_study
 from common.workers import Ending
@@ -113,10 +114,45 @@ def test_what_is_tried_again(ending: Ending, expected: bool) -> None:
     assert not may_retry(ending, config.RETRIES + 1)
 
 
+def test_a_folder_is_listed_before_a_record_in_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that tells of a file only once its folder was listed."""
+    folder, listed, iterdir, exists = tmp_path / "runs" / RUN.path, [], Path.iterdir, Path.exists
+    record = {"format": FORMAT, "status": "complete", "reason": None, "run": config.to_json(RUN)}
+    write_json(folder / "run.json", record)
+    monkeypatch.setattr(Path, "iterdir", lambda path: (listed.append(path), iterdir(path))[1])
+    monkeypatch.setattr(
+        Path, "exists", lambda path: exists(path) and (path.name != "run.json" or folder in listed)
+    )
+    for look in (is_complete, await_record):
+        listed.clear()
+        assert look(tmp_path, RUN)
+    listed.clear()
+    assert "holds a finished run" in make_room(folder)
+    assert exists(folder / "run.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"status": "complete"}', True),
+        ('{"status": "failed"}', False),
+        ('{"status": "comp', False),
+        ("[]", False),
+        (None, False),
+    ],
+)
+def test_a_node_tells_whether_the_record_is_there(tmp_path: Path, text: str | None, expected: bool) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    assert node.says_complete(tmp_path / "run.json") is expected
+
+
 # --- there and back -----------------------------------------------------------------------------------------------
 
 
-def parcel_of(folder: Path, paths: list[Path]) -> tuple[Parcel, list[bytes]]:
+def parcel_of(folder: Path, paths: list[Path], name: str = "study") -> tuple[Parcel, list[bytes]]:
     """A parcel whose references are places in a list."""
     store: list[bytes] = []
 
@@ -124,7 +160,7 @@ def parcel_of(folder: Path, paths: list[Path]) -> tuple[Parcel, list[bytes]]:
         store.append(piece)
         return len(store) - 1
 
-    return pack(folder, paths, put, "study"), store
+    return pack(folder, paths, put, name), store
 
 
 def test_a_parcel_arrives_whole_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +181,10 @@ def test_a_parcel_arrives_whole_and_once(tmp_path: Path, monkeypatch: pytest.Mon
         raise AssertionError("it is here already")
 
     assert unpack(parcel, away, refuse) == folder
+    renamed, store_of_renamed = parcel_of(home, [home / name for name in contents], "renamed")
+    assert unpack(
+        renamed, away, store_of_renamed.__getitem__
+    ).is_dir()  # not where the same files lie as `study`
     (home / "a.json").write_bytes(b"{ }")
     changed, _ = parcel_of(home, [home / name for name in contents])
     assert changed.digest != parcel.digest
@@ -245,6 +285,31 @@ def test_the_engine_from_the_command_line() -> None:
     assert engine_from("--engine", "ray") == Engine("ray", None, 1.0)
     asked = engine_from("--engine", "ray", "--address", "ray://head:10001", "--gpus-per-run", "0.5")
     assert asked == Engine("ray", "ray://head:10001", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "remedy"),
+    [
+        ("0.5", "2", r"--devices 2, .* give --gpus-per-run 1 or leave --devices out$"),
+        ("0.75", "4", r"--devices 4, .* give --gpus-per-run 1 or leave --devices out$"),
+        ("1.5", "1", r"no whole number, .* give --gpus-per-run 1 or 2$"),
+        ("2.5", "2", r"no whole number, .* give --gpus-per-run 2 or 3$"),
+    ],
+)
+def test_a_share_of_gpus_that_ray_does_not_give_is_refused(
+    tmp_path: Path, gpus: str, devices: str, remedy: str
+) -> None:
+    with pytest.raises(StudyError, match=rf"^--gpus-per-run {gpus} .*{remedy}"):
+        engine_from("--engine", "ray", "--gpus-per-run", gpus, "--devices", devices)
+    study = dataclasses.replace(STUDY, device="cuda", devices=int(devices))
+    with pytest.raises(StudyError, match=remedy):
+        run_on_ray(tmp_path, study, [RUN], lambda run, event: None, Engine("ray", gpus=float(gpus)))
+
+
+def test_shares_of_gpus_that_ray_gives() -> None:
+    for words in (("0.3", "1"), ("1", "4"), ("2", "2")):
+        engine = engine_from("--engine", "ray", "--gpus-per-run", words[0], "--devices", words[1])
+        assert engine.gpus == float(words[0])
 
 
 @pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2")])
