@@ -984,6 +984,8 @@ PREFETCH_THREADS = 2
 # The cache of decoded slices: pixels of one file, which a build holds in memory and, where it is killed, loses at most
 CACHE_SHARD_BYTES = 64 * 2**20
 CACHE_PROCESS_SLICES = 1000  # from so many on, processes decode and not threads; to start them takes seconds
+CACHE_PROCESSES = 16  # at most: beyond, the disk is what decoding waits for
+CACHE_PROCESS_BYTES = 512 * 2**20  # free memory for each: 100 MiB to start, and pictures of 4096 px
 CACHE_TOLD_BYTES = 10**9  # from so many on, the user is told before they are written
 
 # --- time ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,6 +92,18 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if missing := [name for name in columns if name not in table]:
         raise StudyError(f"{path} lacks the column {missing[0]!r}; restore it from a copy")
     return table.map(restored)
+
+
+def read_typed_table(path: Path, columns: Sequence[str], kinds: Mapping[str, type]) -> pd.DataFrame:
+    """A CSV file whose columns in `kinds` are numbers, gaps among floats NaN. Raises StudyError where it cannot be
+    read, lacks a column, or holds what is no number.
+    """
+    table = read_text_table(path, columns)
+    numbers = table[list(kinds)].replace("", "nan")
+    try:
+        return table.assign(**numbers.astype(float).astype(dict(kinds)))
+    except (ValueError, OverflowError) as error:
+        raise StudyError(f"{path} holds what is no number ({error}); restore it from a copy") from error
 
 
 def read_json(path: Path, most_bytes: int = config.MAX_RECORD_BYTES) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from common.config import Default
+from common.files import read_typed_table
 from common.rungs import ARMS, rungs_of
 from common.statistics import mean_interval
 
@@ -106,9 +107,9 @@ def _row(gap: NDArray[np.float64], share: NDArray[np.float64] | None) -> tuple[f
 
 
 def read_gaps(path: Path) -> pd.DataFrame:
-    """`ladder.csv` as it was written."""
-    table = pd.read_csv(path)
-    return table.assign(default=table["default"].fillna(""))
+    """`ladder.csv` as it was written. Raises StudyError where it cannot be read."""
+    numbers = GAP_COLUMNS[len(KEY_COLUMNS) :]
+    return read_typed_table(path, GAP_COLUMNS, {"rung": int} | dict.fromkeys(numbers, float))
 
 
 def show_gaps(table: pd.DataFrame, defaults: Sequence[str], title: str, measure: str = "loss") -> Table:

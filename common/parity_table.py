@@ -19,6 +19,7 @@ from rich.text import Text
 from common import config
 from common.config import FRAMEWORKS, MODELS, NOTICE, PRECISIONS, ModelSpec, Recipe
 from common.errors import StudyError
+from common.files import read_typed_table
 from common.parity import Floor, by_step, drift, first_divergence, largest, total_norm
 from common.parity_words import Divergence, Finding
 from common.results import read_json, write_csv, write_json
@@ -187,7 +188,8 @@ def write_steps(directory: Path, tables: Sequence[pd.DataFrame]) -> None:
     path, key = directory / STEPS_FILE, list(STEP_COLUMNS[:3])
     fresh = pd.concat(tables)
     if path.exists():
-        before = pd.read_csv(path)
+        numbers = STEP_COLUMNS[len(key) + 1 :]
+        before = read_typed_table(path, STEP_COLUMNS, {"step": int} | dict.fromkeys(numbers, float))
         known = pd.MultiIndex.from_frame(fresh[key].drop_duplicates())
         fresh = pd.concat([before[~pd.MultiIndex.from_frame(before[key]).isin(known)], fresh])
     write_csv(path, fresh)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
-from common import measure
+from common import config, measure
 from common.config import TASKS, Study
 from common.data.cache import Cache, build_cache
 from common.data.cache_build import Need, cache_name, cache_need, in_bytes
@@ -33,7 +34,7 @@ def build_caches(
     needs = {size: cache_need(samples, size, masks) for size, masks in with_masks.items()}
     room = share_room(needs, study.cache_limit) if study.cache_limit else {}
     remove_abandoned(parent, {cache_name(samples, size, masks) for size, masks in with_masks.items()})
-    cores = measure.usable_cores()  # nothing is timed yet, so that all may help
+    processes = decoding_processes()
     return {
         size: build_cache(
             samples,
@@ -42,11 +43,17 @@ def build_caches(
             on_progress=on_progress,
             masks=masks,
             room=room.get(size),
-            processes=cores,
+            processes=processes,
             say=say,
         )
         for size, masks in sorted(with_masks.items())
     }
+
+
+def decoding_processes() -> int:
+    """As many as there are cores, for nothing is timed yet; fewer where the memory that is free does not hold them."""
+    fitting = psutil.virtual_memory().available // config.CACHE_PROCESS_BYTES
+    return max(1, min(measure.usable_cores(), config.CACHE_PROCESSES, fitting))
 
 
 def share_room(needs: dict[int, Need], limit: int) -> dict[int, int]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from common.errors import StudyError
+from common.files import read_text_table
 from common.results import read_json
 
 Content = TypeVar("Content")
@@ -39,6 +40,7 @@ def attached(path: Path, read: Callable[[Path], Content], command: str) -> tuple
         return read(path), ""
     except ODD as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        what = what.replace(f"{path.parent}/", "")  # a page to share tells nobody's folders
         return None, f"{path.name} cannot be used ({what}); delete it and run `{command}` again."
 
 
@@ -51,8 +53,10 @@ def document_of(path: Path) -> dict[str, Any]:
 
 
 def table_of(path: Path, text: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    """A CSV file with these columns; what is no number becomes NaN. Raises StudyError where a column is missing."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    """A CSV file with these columns; what is no number becomes NaN. Raises StudyError where it cannot be read or
+    lacks a column.
+    """
+    table = read_text_table(path, ())
     if missing := [name for name in (*text, *numbers) if name not in table]:
         raise StudyError(f"{path.name} lacks the columns {missing}")
     found = {name: pd.to_numeric(table[name], "coerce").astype(float) for name in numbers}

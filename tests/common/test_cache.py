@@ -28,13 +28,13 @@ from tiny import (
     write_pictures,
 )
 
-from common import config
+from common import config, measure
 from common.config import Phantom
 from common.data import decoding, shards
 from common.data.audit import earlier_audit
 from common.data.cache import Cache, build_cache, keep_readable, open_cache
 from common.data.cache_build import Need, cache_need
-from common.data.caches import remove_abandoned, share_room
+from common.data.caches import decoding_processes, remove_abandoned, share_room
 from common.data.decoding import DECODE_AHEAD, read_slice
 from common.data.images import read_image, resize_image, resize_mask
 from common.data.layouts import open_dataset
@@ -484,6 +484,18 @@ def test_threads_and_processes_write_the_same_bytes(
     second = build_cache(samples.iloc[::-1], 16, tmp_path / "processes", processes=2)
     assert files_of(first.directory) == files_of(second.directory)
     assert [row.id for row in second.unreadable] == ["Normal/4 (1)", "Stroke/7 (0)"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "free_gib", "processes"), [(4, 64, 4), (256, 64, 16), (256, 2, 4), (4, 0.1, 1)]
+)
+def test_so_many_processes_decode_as_the_machine_holds(
+    monkeypatch: pytest.MonkeyPatch, cores: int, free_gib: float, processes: int
+) -> None:
+    memory = psutil.virtual_memory()._replace(available=int(free_gib * 2**30))
+    monkeypatch.setattr(measure, "usable_cores", lambda: cores)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert decoding_processes() == processes
 
 
 @pytest.mark.usefixtures("shards_of_five")

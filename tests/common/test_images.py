@@ -23,6 +23,7 @@ from PIL import Image, ImageFile
 from common import config
 from common.data.images import ImageError, read_image, read_mask, resize_image, resize_mask
 from common.errors import StudyError
+from common.names import printable
 
 HEIGHT, WIDTH = 48, 64
 
@@ -57,7 +58,7 @@ def fault_of(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
         read_image(path)
     message = str(caught.value)
-    assert message == f"{path} {caught.value.fault}; {caught.value.remedy}"
+    assert message == printable(f"{path} {caught.value.fault}; {caught.value.remedy}")
     assert "\n" not in message
     return caught.value.fault
 

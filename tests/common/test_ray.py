@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,10 +108,14 @@ def patiently(start: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world() -> Iterator[World]:
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # Ray's sockets leave little room for a path
+        yield from world_in(Path(folder))
+
+
+def world_in(folder: Path) -> Iterator[World]:
     from ray.cluster_utils import Cluster
 
-    folder = tmp_path_factory.mktemp("ray")
     for name, text in (("fake_worker", SUPERVISED_WORKER), ("tiny_worker", TINY_WORKER)):
         (folder / f"{name}.py").write_text(text)
     with pytest.MonkeyPatch.context() as patch:

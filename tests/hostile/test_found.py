@@ -10,6 +10,7 @@ from typing import Any
 import corpus
 import kinds
 import numpy as np
+import pandas as pd
 import pytest
 import records
 
@@ -21,9 +22,16 @@ from common.data.headers import pixel_mm
 from common.data.images import ImageError, picture_shape, read_image, read_painted
 from common.data.outlines import find_lesions
 from common.errors import StudyError
+from common.gaps import GAP_COLUMNS, KEY_COLUMNS, read_gaps
+from common.parity_table import STEP_COLUMNS, write_steps
 from common.pipeline import list_pictures
+<<<<<<< HEAD
 from common.report import terminal_summary
 from common.results import read_json, read_study, write_json
+=======
+from common.report.attachments import attached, table_of
+from common.results import read_json, read_study, write_csv, write_json
+>>>>>>> w7-fixdata
 from common.weights import read_checkpoint
 
 
@@ -74,6 +82,7 @@ def test_json_nested_deep_or_of_half_characters_is_named(tmp_path: Path) -> None
         read_json(path)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("value", [10**400, "0.9", [1], {}])
 def test_a_summary_that_was_edited_is_named(tmp_path: Path, value: Any) -> None:
     directory = records.write_study(tmp_path / "study")
@@ -83,6 +92,36 @@ def test_a_summary_that_was_edited_is_named(tmp_path: Path, value: Any) -> None:
     (directory / "summary.json").write_text(json.dumps(numbers))
     with pytest.raises(StudyError, match="is not as it was written"):
         terminal_summary(directory)
+=======
+@pytest.mark.parametrize("kind", ["pipe", "empty", "words"])
+def test_tables_beside_a_study_are_read_without_trust(tmp_path: Path, kind: str) -> None:
+    """A pipe would be waited for, for ever; what pandas says of a table comes out as what its reader expects."""
+    ladder, steps = tmp_path / "ladder.csv", tmp_path / "parity_steps.csv"
+    for path, columns in ((ladder, GAP_COLUMNS), (steps, STEP_COLUMNS)):
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            words = ",".join(columns) + "\n" + ",".join("x" for _ in columns) + "\n"
+            path.write_text(words if kind == "words" else "")
+    fresh = pd.DataFrame({name: [1.0] for name in STEP_COLUMNS})
+    for read in (lambda: read_gaps(ladder), lambda: write_steps(tmp_path, [fresh])):
+        with pytest.raises(StudyError, match=r"cannot be read as a table|holds what is no number"):
+            read()
+    table, fault = attached(ladder, lambda path: table_of(path, KEY_COLUMNS, ["gap"]), "make")
+    if kind == "words":  # numbers that are none are gaps there
+        assert table is not None
+        assert table["gap"].isna().all()
+    else:
+        assert fault.startswith("ladder.csv cannot be used (ladder.csv cannot be read as a table (")
+
+
+def test_tables_beside_a_study_come_back_as_they_were(tmp_path: Path) -> None:
+    numbers = {name: [1 / 3, np.nan] for name in GAP_COLUMNS[len(KEY_COLUMNS) :]}
+    words = {name: ["a", ""] for name in KEY_COLUMNS if name != "rung"}
+    gaps = pd.DataFrame({**words, "rung": [0, 1], **numbers})[list(GAP_COLUMNS)]
+    write_csv(tmp_path / "ladder.csv", gaps)
+    pd.testing.assert_frame_equal(read_gaps(tmp_path / "ladder.csv"), gaps)
+>>>>>>> w7-fixdata
 
 
 def test_weights_that_diverged_are_not_used(tmp_path: Path) -> None:
