@@ -951,7 +951,7 @@ MAX_RECORD_BYTES = 16 * 2**20  # run.json has some 10 kB
 # What grows with the samples: CSV files (samples.csv of 100,000 slices has 25 MB), a cache's descriptions, the audit
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_ID_TABLE_BYTES = 32 * 2**20  # patients.csv, labels.csv; 100,000 lines have 3 MB
-MAX_PREDICTIONS_BYTES = 2 * 2**30  # unpacked; 125,000 slices with masks of 256 px
+MAX_PREDICTIONS_BYTES = 2 * 2**30  # unpacked, where there are masks; 125,000 slices with masks of 256 px
 MAX_WEIGHTS_BYTES = 512 * 2**20  # the largest model here has 114 MB
 MAX_RUNS = 100_000  # of a study
 MAX_SPEC_NUMBER = 65_536  # any whole number of a model spec

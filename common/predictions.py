@@ -104,7 +104,8 @@ def _read_arrays(path: Path, kind: type[AnyPredictions]) -> dict[str, NDArray[An
     fields = kind.__dataclass_fields__
     letters = {name: next(v for k, v in _LETTERS.items() if k in str(fields[name].type)) for name in fields}
     try:
-        arrays = npz.read_arrays(path, letters, config.MAX_PREDICTIONS_BYTES)
+        most = config.MAX_PREDICTIONS_BYTES if kind is MaskPredictions else config.MAX_TABLE_BYTES
+        arrays = npz.read_arrays(path, letters, most)
     except npz.FAULTS as error:
         raise StudyError(
             f"{path} is no predictions file ({error}); delete its run folder to run it again"

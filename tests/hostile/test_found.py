@@ -25,13 +25,9 @@ from common.errors import StudyError
 from common.gaps import GAP_COLUMNS, KEY_COLUMNS, read_gaps
 from common.parity_table import STEP_COLUMNS, write_steps
 from common.pipeline import list_pictures
-<<<<<<< HEAD
 from common.report import terminal_summary
-from common.results import read_json, read_study, write_json
-=======
 from common.report.attachments import attached, table_of
 from common.results import read_json, read_study, write_csv, write_json
->>>>>>> w7-fixdata
 from common.weights import read_checkpoint
 
 
@@ -82,7 +78,6 @@ def test_json_nested_deep_or_of_half_characters_is_named(tmp_path: Path) -> None
         read_json(path)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("value", [10**400, "0.9", [1], {}])
 def test_a_summary_that_was_edited_is_named(tmp_path: Path, value: Any) -> None:
     directory = records.write_study(tmp_path / "study")
@@ -92,7 +87,8 @@ def test_a_summary_that_was_edited_is_named(tmp_path: Path, value: Any) -> None:
     (directory / "summary.json").write_text(json.dumps(numbers))
     with pytest.raises(StudyError, match="is not as it was written"):
         terminal_summary(directory)
-=======
+
+
 @pytest.mark.parametrize("kind", ["pipe", "empty", "words"])
 def test_tables_beside_a_study_are_read_without_trust(tmp_path: Path, kind: str) -> None:
     """A pipe would be waited for, for ever; what pandas says of a table comes out as what its reader expects."""
@@ -121,7 +117,6 @@ def test_tables_beside_a_study_come_back_as_they_were(tmp_path: Path) -> None:
     gaps = pd.DataFrame({**words, "rung": [0, 1], **numbers})[list(GAP_COLUMNS)]
     write_csv(tmp_path / "ladder.csv", gaps)
     pd.testing.assert_frame_equal(read_gaps(tmp_path / "ladder.csv"), gaps)
->>>>>>> w7-fixdata
 
 
 def test_weights_that_diverged_are_not_used(tmp_path: Path) -> None:
