@@ -27,6 +27,7 @@ from benchmarks.page import render
 from benchmarks.plan import Job, Options
 from benchmarks.table import Row, merge, read_rows, write_rows
 from common import config, engines
+from common.codebase import ROOT
 from common.errors import StudyError
 from common.options import run_guarded
 from common.results import write_json, write_text
@@ -35,7 +36,7 @@ PARTS = ("stream", "steps", "overhead", "memory", "compiled")
 # Of a training that is started once, where the steps do not start it anyway
 FACT_TABLES = {"overhead": ("overhead", "wait"), "memory": ("memory",)}
 RESULTS = Path(__file__).resolve().parent / "results"
-QUICK_RESULTS = engines.ROOT / "results" / "bench-quick"
+QUICK_RESULTS = ROOT / "results" / "bench-quick"
 QUICK_SECONDS = 0.3
 
 

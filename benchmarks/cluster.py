@@ -27,12 +27,12 @@ import pandas as pd
 import psutil
 
 from common import config, engines, measure
+from common.codebase import ROOT
 from common.config import NOTICE, Engine, Run, Study
-from common.engines import ROOT
 from common.errors import StudyError
+from common.measure import utc_now
 from common.ray_cluster import QUIET
 from common.results import FORMAT, read_json, read_run, read_study, run_directory, write_csv, write_text
-from common.run import utc_now
 from common.study import prepare_study
 
 RESULTS = ROOT / "benchmarks" / "results"

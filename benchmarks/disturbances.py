@@ -26,8 +26,8 @@ import pandas as pd
 import psutil
 
 from benchmarks.trouble import KINDS, Scene, UnavailableError
+from common.codebase import ROOT
 from common.config import NOTICE
-from common.engines import ROOT
 from common.random_numbers import generator
 from common.results import read_study, write_csv, write_text
 

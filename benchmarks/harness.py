@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from common import config, engines
+from common.codebase import ROOT
 from common.errors import StudyError
 from common.measure import usable_cores
 
@@ -274,7 +275,7 @@ class Session:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
-            cwd=engines.ROOT,
+            cwd=ROOT,
             text=True,
             # A group of its own, to be stopped with all its children. Should this process be killed, the kernel wakes
             # and ends a stopped group that nobody waits for any more (setpgid(2), orphaned groups).

@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks.plan import PEERS
 from common import measure
+from common.codebase import ROOT
 from common.config import NOTICE
-from common.engines import ROOT
-from common.run import utc_now
+from common.measure import utc_now
 
 PACKAGES = (
     "torch",

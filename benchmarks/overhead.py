@@ -13,7 +13,7 @@ from benchmarks.harness import alternate_all
 from benchmarks.material import write_material
 from benchmarks.plan import Job, Options, expected_seconds, ours, row_of
 from benchmarks.table import Row
-from common.engines import ROOT
+from common.codebase import ROOT
 from common.errors import StudyError
 from common.results import read_study
 

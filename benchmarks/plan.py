@@ -23,7 +23,7 @@ from benchmarks.harness import (
 )
 from benchmarks.table import Row, missing_row
 from common import config
-from common.engines import ROOT
+from common.codebase import ROOT
 
 PEERS = (
     Path(sys.prefix) / "bench-peers"

@@ -29,11 +29,11 @@ import psutil
 
 from benchmarks.scale_page import write_figure, write_page
 from common import config, measure
+from common.codebase import ROOT
 from common.config import TASKS, Run, Study
 from common.data.batches import training_batches
 from common.data.cache import build_cache
 from common.data.caches import build_caches
-from common.engines import ROOT
 from common.options import positive_integer, run_guarded
 from common.results import read_study, write_csv
 from common.run import load_data

@@ -15,6 +15,7 @@ from typing import Any
 
 from common import interpreters, measure
 from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
+from common.codebase import ROOT
 from common.config import (
     DETERMINISTIC_ENVIRONMENT,
     DETERMINISTIC_THREADS,
@@ -28,12 +29,10 @@ from common.cuda_packages import NO_GPU
 from common.distributed import check_gpus
 from common.errors import StudyError
 from common.interpreters import interpreter_of
-from common.measure import visible_gpus
+from common.measure import utc_now, visible_gpus
 from common.results import run_directory
-from common.run import utc_now
 from common.workers import Crew, work_through
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "torch": ("torch",),
     "keras-tensorflow": ("keras", "tensorflow"),

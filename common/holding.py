@@ -7,7 +7,6 @@ network disks) that record decides: of a process that is gone it means nothing, 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import json
 import os
@@ -19,6 +18,7 @@ from typing import IO, Any
 import psutil
 
 from common.errors import StudyError
+from common.measure import utc_now
 
 try:
     import fcntl
@@ -49,7 +49,7 @@ def hold(directory: Path) -> Iterator[None]:
                 f"another command is working in {directory}{_who(holder)}; {_remedy(locked, path)}"
             )
         with contextlib.suppress(OSError):  # of a full disk what needs room will tell
-            _write(stream, {"host": platform.node(), "process": os.getpid(), "since": _now()})
+            _write(stream, {"host": platform.node(), "process": os.getpid(), "since": utc_now()})
         try:
             yield
         finally:
@@ -107,7 +107,3 @@ def _who(holder: dict[str, Any]) -> str:
 def _remedy(locked: bool | None, path: Path) -> str:
     gone = f"; if it is gone, delete {path}" if locked is None else ""
     return f"wait for it or choose another --out{gone}"
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common import config, engines, interpreters, measure, node, workers
+from common.codebase import ROOT
 from common.config import RECORDED_VARIABLES, Engine
 from common.errors import StudyError
 from common.resources import Node, describe_nodes, node_of
@@ -76,7 +77,7 @@ def probe_cluster(frameworks: Sequence[str], engine: Engine) -> dict[str, dict[s
     with connected(engine) as ray:
         if not any(found.gpus for found in nodes_of(ray).values()):
             return {}
-        code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
+        code = pack(ROOT, code_files(ROOT), ray.put, "code")
         ask = ray.remote(node.answer).options(num_cpus=1, num_gpus=min(1.0, engine.gpus), max_retries=2)
         facts = {}
         for name in frameworks:

@@ -19,17 +19,17 @@ from typing import Any
 
 from common import config, engines, measure, node
 from common.attempts import Attempt, await_record, is_complete, make_room, may_retry, settle, told_of_disk
+from common.codebase import ROOT
 from common.config import Engine, Run, Study
 from common.distributed import check_share
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
-from common.measure import COMMIT_VARIABLE
+from common.measure import COMMIT_VARIABLE, utc_now
 from common.node import Job, Parcel
 from common.ray_cluster import changes_of, connected, has_own_python, nodes_of
 from common.resources import MIB, Demand, Memory, Node, demand_of, describe_nodes, threads_on
 from common.results import read_run, read_study, run_directory
-from common.run import utc_now
 from common.shipping import bring_home, code_files, files_to_go_on, pack, study_files
 from common.workers import Ending
 
@@ -97,8 +97,8 @@ class _Driver:
         self._on_event, self._mark = on_event, mark
         self._gpus = engine.gpus * study.devices if study.device == "cuda" else 0.0
         self._memory = Memory(study, read_study(directory).complete)
-        self._code = pack(engines.ROOT, code_files(engines.ROOT), ray.put, "code")
-        self._told = {COMMIT_VARIABLE: measure.git_commit(engines.ROOT) or ""}
+        self._code = pack(ROOT, code_files(ROOT), ray.put, "code")
+        self._told = {COMMIT_VARIABLE: measure.git_commit(ROOT) or ""}
         if study.device == "cpu" or engine.gpus < 1:  # a GPU is given to one run alone, a processor never
             self._told[BESIDE_OTHERS] = "1"
         self._data: Parcel | None = None

@@ -7,7 +7,6 @@ native lane order and starting weights are the framework's own; what is judged, 
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from common.fitting import Emit, describe_speed, fit_model
 from common.flops import forward_work
 from common.framework import Array, Framework, Model, Settings
 from common.latency import measure_latency
+from common.measure import utc_now
 from common.metrics import classification
 from common.prediction import choose_mask_threshold, predict_masks, predict_parts
 from common.pretrained import Pretrained, load_pretrained, read_kept
@@ -333,7 +333,3 @@ def run_command(framework: str, study_directory: Path, run: Run) -> str:
     if framework == "torch":
         return f"python -m torch_impl run {shown} {run.path}"
     return f"KERAS_BACKEND={framework.removeprefix('keras-')} python -m keras_impl run {shown} {run.path}"
-
-
-def utc_now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

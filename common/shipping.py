@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from common import config
+from common.codebase import PACKAGES
 from common.errors import StudyError
 from common.node import Parcel
 from common.results import read_json, write_atomically
 
-CODE = ("common", "torch_impl", "keras_impl")
 SNAPSHOTS = "snapshot.*"  # of a run under way, in its folder
 RECORD = "run.json"
 SOURCES = "sources.json"  # of a cache: where the pictures lie whose pixels it does not keep
@@ -41,7 +41,7 @@ def code_files(root: Path) -> list[Path]:
     """What a worker runs."""
     return [
         path
-        for folder in CODE
+        for folder in PACKAGES
         for path in (root / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]

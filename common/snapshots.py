@@ -30,14 +30,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from common import config
+from common.codebase import PACKAGES, ROOT
 from common.config import NOTICE
 from common.framework import Array, Weights
 from common.results import write_atomically
 from common.schedule import choose_epoch
 
 FORMAT = 1
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("common", "torch_impl", "keras_impl")
 TENSORS, DOCUMENT = "snapshot.safetensors", "snapshot.json"
 DTYPES = {"float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64", "uint8": "U8", "uint32": "U32"}
 

@@ -25,6 +25,7 @@ from common.distributed import check_devices
 from common.engines import LOCAL, check_framework, execute, opened, resolve_device
 from common.errors import StudyError
 from common.holding import hold, unwritable
+from common.measure import utc_now
 from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
 from common.results import (
@@ -36,7 +37,6 @@ from common.results import (
     write_json,
     write_text_table,
 )
-from common.run import utc_now
 from common.slices import slice_reader
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common import holding
-from common.engines import ROOT
+from common.codebase import ROOT
 from common.errors import StudyError
 from common.holding import hold
 
