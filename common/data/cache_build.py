@@ -220,6 +220,7 @@ def _done(
 ) -> dict[int, _Digests]:
     """The shards that are whole, by their digests; those that have room for pixels now, and have none, are not."""
     done: dict[int, _Digests] = {}
+    over = 0  # slices whose pixels were kept before the limit was lowered
     for number, span in enumerate(spans):
         path = shard_path(directory, number)
         document = whole_shard(directory, number, len(span), size, masks)
@@ -236,6 +237,12 @@ def _done(
                 )
         elif document["images"] is not None or not keeps[number]:
             done[number] = _digests(path, document)
+            over += 0 if document["images"] is None or keeps[number] else len(span)
+    if over:
+        say(
+            f"the pixels of {over:,} slices at {size} px are beyond --cache-limit and stay, as an earlier command kept "
+            f"them; delete {directory} to free {in_bytes(over * size**2)}"
+        )
     return done
 
 

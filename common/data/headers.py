@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.data.folders import DICOM_SUFFIXES
 from common.data.images import ImageError, picture_shape
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def pixel_mm(picture: Path, header: DicomHeader | None) -> str:
     """
     if header is None or header.pixel_mm is None:
         return ""
-    shape = picture_shape(picture)
+    # A DICOM file's own header has told: reading it as a picture would be for nothing
+    shape = None if picture.suffix.casefold() in DICOM_SUFFIXES else picture_shape(picture)
     return f"{header.pixel_mm:.6g}" if shape in (None, (header.rows, header.columns)) else ""
 
 

@@ -705,8 +705,12 @@ def test_more_room_later_keeps_the_rest(tmp_path: Path, samples: pd.DataFrame) -
     build_cache(samples, 16, tmp_path / "part", room=5 * 256)
     grown = build_cache(samples, 16, tmp_path / "part")
     assert files_of(grown.directory) == files_of(whole.directory)
-    less = build_cache(samples, 16, tmp_path / "part", room=0)  # what is there is not thrown away
-    assert less == grown
+    said: list[str] = []
+    less = build_cache(samples, 16, tmp_path / "part", room=5 * 256, say=said.append)
+    assert less == grown  # what is there is not thrown away, and that is told
+    (text,) = said
+    assert text.startswith("the pixels of 19 slices at 16 px are beyond --cache-limit and stay")
+    assert text.endswith(f"delete {grown.directory} to free 4.86 kB")
 
 
 @pytest.mark.usefixtures("shards_of_five")

@@ -330,8 +330,7 @@ def test_a_record_that_is_no_file_of_its_size_is_discarded_unread(directory: Pat
     if kind == "pipe":
         os.mkfifo(path)
     else:
-        path.write_text("{}")
-        os.truncate(path, config.MAX_RECORD_BYTES + 1)
+        path.write_text("{}" + " " * config.MAX_RECORD_BYTES)
     reading = threading.Thread(target=discard_damaged, args=(path.parent,), daemon=True)
     reading.start()
     reading.join(10)

@@ -15,6 +15,7 @@ import pytest
 import records
 
 from common import config, npz
+from common.data import headers
 from common.data.audit import earlier_audit
 from common.data.containers import odd_container
 from common.data.dicom import read_dicom_header
@@ -148,6 +149,15 @@ def test_a_pipe_is_asked_for_no_size(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert picture_shape(tmp_path / "pipe.png") is None
     assert pixel_mm(tmp_path / "pipe.png", header) == "0.5"
+
+
+def test_a_dicom_file_is_not_read_as_a_picture_for_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "slice.DCM"
+    path.write_bytes(corpus.dicom(corpus.ct()))
+    monkeypatch.setattr(headers, "picture_shape", lambda path: pytest.fail(f"{path} was read again"))
+    assert pixel_mm(path, read_dicom_header(path)) == "0.5"
 
 
 @pytest.mark.parametrize("sides", [[1e308, 1e308], [1e-9, 1e-9], [-1, -1]])
