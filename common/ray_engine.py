@@ -286,7 +286,7 @@ class _Driver:
         """On the driver's own node, which is not lost without the driver."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
         actor = self._ray.remote(node.Mailbox).options(num_cpus=0, scheduling_strategy=here)
         return actor.remote()
 
