@@ -137,7 +137,7 @@ class Command:
         """Its exit code, below 0 for a signal, and the last line that it said."""
         code = self.process.wait(TIMEOUT_SECONDS)
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return code, lines[-1].strip() if lines else ""
+        return code, lines[-1].strip().replace(f"{self.log.parent}/", "") if lines else ""
 
 
 def start(out: Path, environment: Mapping[str, str]) -> Command:
