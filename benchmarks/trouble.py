@@ -200,10 +200,6 @@ def _unmount_all(folder: Path, out: Path) -> None:
         _unmount("-l", str(out))
 
 
-def _lose(scene: Scene) -> None:
-    _unmount("-l", str(scene.out))
-
-
 def _find_again(scene: Scene) -> None:
     _mount("--bind", str(scene.folder / "share"), str(scene.out))
 
@@ -222,5 +218,7 @@ KINDS = {
     "readonly": Trouble(
         "the folder becomes read-only; then it can be written", _forbid_writing, _make_disk, _unmount_once, _unmount_all
     ),
-    "lost": Trouble("the disk goes away; then it is there again", _lose, _make_share, _find_again, _unmount_all),
+    "lost": Trouble(
+        "the disk goes away; then it is there again", _unmount_once, _make_share, _find_again, _unmount_all
+    ),
 }  # fmt: skip
