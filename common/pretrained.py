@@ -6,7 +6,6 @@ of `config.PRETRAINED` where they are not in the Hugging Face cache yet (`HF_HOM
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import safetensors
 
 from common.config import BACKBONES, HUB_TIMEOUT_SECONDS, PRETRAINED, PretrainedSource
 from common.errors import StudyError
+from common.files import file_digest
 from common.framework import Array
 from common.names import lies_below
 from common.weights import check_weights_file
@@ -116,8 +116,7 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a weights file's bytes."""
     try:
         check_weights_file(path)
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise StudyError(
             f"{path} cannot be read ({error.strerror or error}); mend its permissions or give another --weights"

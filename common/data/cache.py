@@ -33,13 +33,13 @@ from common.data.shards import (
     Block,
     DoubtfulMask,
     Unreadable,
-    file_digest,
     mask_bytes,
     read_rows,
     row_digest,
     shard_path,
 )
 from common.errors import StudyError
+from common.files import file_digest
 from common.results import read_json, unpack_masks
 
 

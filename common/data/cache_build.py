@@ -26,7 +26,6 @@ from common.data.one_array import is_whole_array
 from common.data.samples import NO_LESION, samples_digest
 from common.data.shards import (
     Sample,
-    file_digest,
     mask_bytes,
     shard_path,
     shard_rows,
@@ -34,6 +33,7 @@ from common.data.shards import (
     write_shard,
 )
 from common.errors import StudyError
+from common.files import file_digest
 from common.results import read_json, write_json
 
 CACHE_VERSION = 3  # raise when decoding or resizing changes pixels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from common import config
 from common.errors import StudyError
+from common.files import file_digest
 from common.names import UNSHOWN
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
@@ -143,8 +143,7 @@ def _sha256(file: Path) -> str:
         # Opening a pipe would wait for ever.
         if not file.is_file() or file.stat().st_size > config.MAX_FILE_BYTES:
             return ""
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_digest(file)
     except OSError:
         return ""
 

@@ -29,6 +29,7 @@ from common.data.decoding import Slice
 from common.data.images import ImageError
 from common.data.samples import OVERLAY
 from common.errors import StudyError
+from common.files import file_digest
 from common.results import read_json, write_atomically, write_json
 
 REMEDY = "start the study's command again, which mends its cache, or delete its folder"
@@ -187,12 +188,6 @@ def _has(document: Any, kinds: Mapping[str, type]) -> bool:
     return isinstance(document, dict) and all(
         isinstance(document.get(name), kind) for name, kind in kinds.items()
     )
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

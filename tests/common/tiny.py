@@ -20,7 +20,8 @@ from common.data.batches import batch_bytes
 from common.data.cache import Cache, open_cache
 from common.data.decoding import Slice
 from common.data.samples import NO_LESION, sample_table
-from common.data.shards import Sample, file_digest, write_shard
+from common.data.shards import Sample, write_shard
+from common.files import file_digest
 from common.framework import Array, Batch, Settings, Weights
 from common.losses import MeanLoss, sigmoid, softmax
 from common.random_numbers import generator
