@@ -180,6 +180,10 @@ def explain_exit(code: int, log: Path, out_of_memory: bool = False) -> str:
     """One sentence for a process that ended without saying why; `out_of_memory`: the kernel ended one for that."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     last = f"; its last words in {log.name}: {lines[-1][:300]}" if lines else ""
+    crashes = [number for number, line in enumerate(lines) if line.startswith("Current thread")]
+    if code < 0 and crashes:  # faulthandler's, of which what follows tells the place
+        place = "".join(lines[crashes[-1] + 1 : crashes[-1] + 2])[:300]
+        last = f" at {place}; {log.name} tells how it came there"
     if code == -signal.SIGKILL and out_of_memory:
         return "the kernel killed the process, for memory had run out; try a smaller --batch-size or fewer --workers"
     if code == -signal.SIGKILL:

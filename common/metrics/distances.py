@@ -35,7 +35,9 @@ def border_distances(y_true: NDArray[np.bool_], y_pred: NDArray[np.bool_]) -> Bo
 
 def _to_nearest(points: NDArray[np.intp], others: NDArray[np.intp]) -> Floats:
     """Distance of each point to the nearest of the others, (points,), from indices (points, 2)."""
-    return np.asarray(cKDTree(others).query(points)[0], dtype=np.float64)
+    # From 1, not 0: beside 0 the tree splits at the smallest number above it, which a process that flushes denormals
+    # to zero cannot tell from 0, and it splits until the stack is full.
+    return np.asarray(cKDTree(others + 1).query(points + 1)[0], dtype=np.float64)
 
 
 def border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -44,7 +44,7 @@ HERE = Path(__file__).resolve().parent
 FAKE_WORKER = (
     f"FORMAT = {FORMAT}"
     + """
-import json, os, signal, sys, time
+import faulthandler, json, os, signal, sys, time
 from pathlib import Path
 
 study, path = Path(sys.argv[2]), sys.argv[3]
@@ -73,6 +73,9 @@ elif fault == "killed at the end":
 elif fault == "aborted":
     print("terminate called recursively", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGABRT)
+elif fault == "crashes":
+    faulthandler.enable()
+    os.kill(os.getpid(), signal.SIGSEGV)
 elif fault == "exits":
     print("ImportError: no module named nothing", file=sys.stderr, flush=True)
     sys.exit(7)
@@ -417,9 +420,9 @@ def test_a_framework_runs_under_an_interpreter_of_its_own(
 
 
 def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> None:
-    faults = {0: "killed", 2: "exits", 3: "aborted", 4: "silent", 5: "says why"}
+    faults = {0: "killed", 2: "exits", 3: "aborted", 4: "silent", 5: "says why", 7: "crashes"}
     # What has its record is complete, for that is written last, whatever becomes of its process
-    runs = scene.run({**faults, 6: "fails after its record"}, runs=8, workers=2)
+    runs = scene.run({**faults, 6: "fails after its record"}, runs=9, workers=2)
     reasons = {}
     for run in runs:
         status, reason = scene.status(run)
@@ -437,6 +440,8 @@ def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> N
     )
     assert reasons[4] == "the process ended with exit code 0"
     assert reasons[5] == "the device has no memory left"
+    assert reasons[7].startswith("the process was ended by SIGSEGV at File ")
+    assert reasons[7].endswith("in <module>; run.log tells how it came there")
 
 
 def test_only_a_run_that_did_not_say_why_it_ended_is_tried_again(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from common.config import ConvNextSpec, DenseNetSpec, ModelSpec, UnetSpec
 from common.errors import StudyError
 from common.framework import Settings
 from common.memory_shortage import is_shortage
+from common.metrics.distances import border_distances
 
 # Keras's own where it reads a variable; every other warning is an error
 pytestmark = pytest.mark.filterwarnings(
@@ -48,6 +49,20 @@ def test_float32_means_float32_and_the_record_says_so() -> None:
     assert (told["tf32"], told["matmul_precision"]) == ("off", "highest")
     assert (told["cudnn_benchmark"], told["deterministic_kernels"]) == ("not used", "not asked for")
     assert "no_cuda" not in told  # no GPU is there that could have been used
+
+
+def test_distances_are_measured_where_a_device_flushes_denormals_to_zero() -> None:
+    """A tree over points most of which lie in one row at 0: its cut beside 0 is a denormal."""
+    configure("float32")
+    border = np.zeros((60, 20), bool)
+    border[0], border[50, 0] = True, True
+    lone = np.zeros_like(border)
+    lone[50, 0] = True
+    found = border_distances(lone, border)
+    assert found is not None
+    assert found.true_to_pred.tolist() == [0.0]
+    expected = [np.hypot(50, column) for column in range(20)] + [0.0]
+    np.testing.assert_allclose(found.pred_to_true, expected, rtol=1e-15)
 
 
 def test_a_cpu_has_no_memory_of_its_own_and_can_be_waited_for() -> None:
