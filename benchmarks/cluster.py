@@ -252,11 +252,11 @@ def disturb(nodes: Any, directory: Path, done: dict[str, int]) -> Iterator[None]
     """
     runs = read_study(directory).study.runs()
     second = next(iter(nodes.worker_nodes))
-    while complete(directory, runs) < len(runs) // 6 or not (found := _workers_on(nodes.head_node)):
+    while complete(directory, runs) < len(runs) // 6 or not (found := _at_work(nodes.head_node, directory)):
         yield
     found[0].kill()
     done["killed"] = complete(directory, runs)
-    while complete(directory, runs) < len(runs) // 3 or not _workers_on(second):
+    while complete(directory, runs) < len(runs) // 3 or not _at_work(second, directory):
         yield
     nodes.remove_node(second, allow_graceful=False)
     done["lost"] = complete(directory, runs)
@@ -265,11 +265,18 @@ def disturb(nodes: Any, directory: Path, done: dict[str, int]) -> Iterator[None]
     add_node(nodes)
 
 
-def _workers_on(added: Any) -> list[psutil.Process]:
-    """The workers of our runs below a node's raylet."""
+def _at_work(added: Any, directory: Path) -> list[psutil.Process]:
+    """The workers below a node's raylet whose runs have not come to their end."""
     (raylet,) = added.all_processes["raylet"]
     below = psutil.Process(raylet.process.pid).children(recursive=True)
-    return [child for child in below if "--supervised" in _words_of(child)]
+    folders = {str(run.path): run_directory(directory, run) for run in read_study(directory).study.runs()}
+    return [
+        child
+        for child in below
+        if "--supervised" in (words := _words_of(child))
+        for folder in (folders[word] for word in words if word in folders)
+        if not (folder / "run.json").exists()
+    ]
 
 
 def _words_of(process: psutil.Process) -> list[str]:
