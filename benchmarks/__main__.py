@@ -1,6 +1,7 @@
 """How fast both stacks are beside what a user would pick instead, in one run.
 
-    python -m benchmarks [stream] [steps] [overhead] [memory] [compiled] [--models ...] [--frameworks ...] [--rounds 5]
+    python -m benchmarks [stream] [steps] [overhead] [memory] [compiled] [deterministic]
+        [--models ...] [--frameworks ...] [--rounds 5]
 
 Programs take turns on the machine (A B B A); each comparison gives a ratio with an interval. The results go to
 `benchmarks/results/`: speed.csv, speed.md, speed.svg, speed.png, machine.json. What is not measured again is kept
@@ -20,7 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import compiled, memory, overhead, steps
+from benchmarks import memory, overhead, own_steps, steps
 from benchmarks.figure import write_figure
 from benchmarks.machine import describe_machine
 from benchmarks.page import render
@@ -32,7 +33,7 @@ from common.errors import StudyError
 from common.options import run_guarded
 from common.results import write_json, write_text
 
-PARTS = ("stream", "steps", "overhead", "memory", "compiled")
+PARTS = ("stream", "steps", "overhead", "memory", "compiled", "deterministic")
 # Of a training that is started once, where the steps do not start it anyway
 FACT_TABLES = {"overhead": ("overhead", "wait"), "memory": ("memory",)}
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -54,7 +55,8 @@ def jobs_of(parts: Sequence[str], options: Options) -> list[Job]:
         "stream": lambda: _stream_jobs(options),
         "steps": lambda: steps.jobs(options),
         "overhead": lambda: overhead.jobs(options),
-        "compiled": lambda: compiled.jobs(options),
+        "compiled": lambda: own_steps.compiled_jobs(options),
+        "deterministic": lambda: own_steps.deterministic_jobs(options),
     }
     return facts + [job for part in found if part in parts for job in found[part]()]
 

@@ -243,9 +243,12 @@ def _ratios(a_blocks: Sequence[Block], b_blocks: Sequence[Block], unit: str) -> 
 # --- environments -------------------------------------------------------------------------------------------------
 
 
-def our_environment(framework: str, device: str = "auto") -> dict[str, str]:
-    """The environment of a worker of ours, with all cores."""
-    return engines.worker_environment(framework, device, "float32", usable_cores())
+def our_environment(
+    framework: str, device: str = "auto", threads: int | None = None, deterministic: bool = False
+) -> dict[str, str]:
+    """The environment of a worker of ours; `threads`: default all cores."""
+    threads = threads or usable_cores()
+    return engines.worker_environment(framework, device, "float32", threads, deterministic=deterministic)
 
 
 def peer_environment(framework: str, setting: str, device: str = "auto") -> dict[str, str]:

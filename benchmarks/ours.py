@@ -5,6 +5,7 @@
 `--data synthetic`: one batch of random numbers, over and over; `ready`: batches of the stream, made before;
 `stream`: the stream itself, epoch after epoch. `--dressed`: with the clock, digests and messages of a run.
 `--compiled`: the model by `torch.compile`, or the step by XLA, where a run does not do so.
+`--deterministic`: as a study with that option.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ WARM_STEPS = 4  # timed after the first for the steady step of the facts
 def main() -> None:
     options = _parse()
     framework = importlib.import_module(module_of(options.framework))
-    device = framework.configure(Settings(options.device, "float32", measure.usable_cores(), seed=0))
+    device = framework.configure(
+        Settings(options.device, "float32", options.threads, seed=0, deterministic=options.deterministic)
+    )
     import_seconds = measure.seconds_since_start()
 
     spec, recipe = settings_of(options.model, options.framework, options.image_size, options.features)
@@ -167,6 +170,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=config.DEVICES, default="auto")
     parser.add_argument("--dressed", action="store_true")
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--threads", type=int, default=measure.usable_cores())
     parser.add_argument(
         "--facts", action="store_true", help="time evaluation and checkpoint before the blocks"
     )

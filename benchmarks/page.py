@@ -21,6 +21,7 @@ TITLES = {
     "study": "The whole of `compare.py study`",
     "overhead": "Start and end of a run",
     "compiled": "Eager or compiled",
+    "deterministic": "What --deterministic costs",
 }
 ABOUTS = {
     "stream": (
@@ -59,6 +60,11 @@ ABOUTS = {
     "compiled": (
         "Images a second of a training step, one batch in memory; both sides are ours, as a run has it and compiled. "
         "A compilation is paid in every run: the note says with how many seconds, its first step's."
+    ),
+    "deterministic": (
+        "Images a second of a training step, one batch in memory; both sides are ours, a run that has the machine for "
+        "itself and one that repeats its bits: with as many threads (`same`), and with the one that the option gives "
+        "a run unless `--threads` says otherwise, so that its bits do not depend on what runs beside it."
     ),
 }
 

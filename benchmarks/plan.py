@@ -24,6 +24,7 @@ from benchmarks.harness import (
 from benchmarks.table import Row, missing_row
 from common import config
 from common.codebase import ROOT
+from common.measure import usable_cores
 
 PEERS = (
     Path(sys.prefix) / "bench-peers"
@@ -67,10 +68,19 @@ def expected_seconds(options: Options, framework: str, model: str, contestants: 
     return starts + contestants * 2 * options.seconds * (1 + options.rounds)
 
 
-def ours(framework: str, *arguments: str, device: str = "auto", name: str = "ours") -> Contestant:
-    """The program of this project, in the environment that a worker of a study has."""
+def ours(
+    framework: str,
+    *arguments: str,
+    device: str = "auto",
+    name: str = "ours",
+    threads: int | None = None,
+    deterministic: bool = False,
+) -> Contestant:
+    """The program of this project, in the environment that a worker of a study has; `threads`: default all cores."""
     argv = (sys.executable, "-m", "benchmarks.ours", "--framework", framework, "--device", device, *arguments)
-    return Contestant(name, argv, our_environment(framework, device))
+    threads = threads or usable_cores()
+    argv += ("--threads", str(threads), *(["--deterministic"] if deterministic else []))
+    return Contestant(name, argv, our_environment(framework, device, threads, deterministic))
 
 
 def plain(
