@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common import seals
 from common.config import FRAMEWORKS, MODELS, TASKS, ModelSpec, Task, model_spec_from_json
 from common.data.batches import normalise
 from common.errors import StudyError
+from common.files import read_json
 from common.flops import kernel_values
 from common.framework import Array, Batch, Framework, Model
 from common.records import record_fault, spec_fault
@@ -99,7 +101,12 @@ def _surplus(spec: ModelSpec, values: int) -> str:
 
 
 def load_model(framework: Framework, path: Path) -> TrainedModel:
-    """Build the checkpoint's model and load its weights, whichever framework trained them."""
+    """Build the checkpoint's model and load its weights, whichever framework trained them.
+
+    Raises StudyError where the record of a run lies beside it and names another file.
+    """
+    if (path.parent / "run.json").is_file():
+        seals.check_file(path, read_json(path.parent / "run.json"))
     found = describe_checkpoint(path)
     weights, header = read_checkpoint(path)
     threshold = header.get("threshold")

@@ -49,6 +49,8 @@ RECORD: Mapping[str, Kind] = {
     "started": "text?",
     "finished": "text?",
     "notice": "text",
+    "files": {"*": "text"},
+    "seal_sha256": "text",
 }
 # ... and study.json, beside the study itself.
 STUDY: Mapping[str, Kind] = {
@@ -59,6 +61,7 @@ STUDY: Mapping[str, Kind] = {
     "own_interpreters": {"[]": "text"},
     "git_commit": "text?",
     "created": "text",
+    "files": {"*": "text"},
 }
 NULLABLE = frozenset({"pretrained", "energy", "choice", "threshold", "model", "timings", "memory", "phases"})
 

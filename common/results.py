@@ -52,6 +52,9 @@ alarms        [{epoch, kind, words}, ...]      what went wrong without an error 
 stopped       null | {epoch, rule}             of a run that ended before its last epoch, by a rule
 started, finished                              UTC, ISO 8601
 notice        research only
+files         {name: sha256}                   of history.csv, predictions.npz and model.safetensors, checked when read
+              (`common.seals`; older records lack it)
+seal_sha256   of all else in the record, checked when it is read (older records lack it)
 ```
 
 A failed run has at least format, status, reason, run, started, finished, notice.
@@ -68,7 +71,7 @@ from typing import Any
 
 import pandas as pd
 
-from common import config, records
+from common import config, records, seals
 from common.config import Run
 from common.errors import StudyError
 from common.files import (
@@ -132,7 +135,7 @@ class RunRecord:
 
     def history(self) -> pd.DataFrame:
         """HISTORY_COLUMNS as numbers, gaps as NaN. Raises StudyError for anything else."""
-        path = self.directory / "history.csv"
+        path = self._own("history.csv")
         table = read_text_table(path, HISTORY_COLUMNS)
         try:
             return table.replace("", "nan").astype(float).astype({"epoch": int, "step": int})
@@ -141,11 +144,16 @@ class RunRecord:
 
     def predictions(self) -> Predictions:
         """Of a classifier."""
-        return read_predictions(self.directory / "predictions.npz")
+        return read_predictions(self._own("predictions.npz"))
 
     def mask_predictions(self) -> MaskPredictions:
         """Of a segmenter."""
-        return read_mask_predictions(self.directory / "predictions.npz")
+        return read_mask_predictions(self._own("predictions.npz"))
+
+    def _own(self, name: str) -> Path:
+        """A file that the run wrote. Raises StudyError where it is another by now."""
+        seals.check_file(self.directory / name, self.document)
+        return self.directory / name
 
 
 @dataclass(frozen=True)
@@ -163,14 +171,14 @@ class StudyRecord:
 
     def samples(self) -> pd.DataFrame:
         """The sample table. Raises StudyError where it is damaged or an id stands twice."""
-        path = self.directory / "data" / "samples.csv"
+        path = self._own("samples.csv")
         table = read_text_table(path, ("id", "label", "patient"))
         _refuse_repeated(path, table, ["id"])
         return table
 
     def split(self) -> pd.DataFrame:
         """Columns id, fold (int), split, task. Raises StudyError where it is damaged or a sample stands twice."""
-        path = self.directory / "data" / "split.csv"
+        path = self._own("split.csv")
         table = read_text_table(path, ("id", "fold", "split", "task"))
         odd = ~table["fold"].str.fullmatch("[0-9]{1,4}")
         if odd.any():
@@ -188,6 +196,12 @@ class StudyRecord:
                 "study's command"
             )
         return self.directory / name
+
+    def _own(self, name: str) -> Path:
+        """A table of the study's. Raises StudyError where it is another by now."""
+        path = self.directory / "data" / name
+        seals.check_file(path, self.document, "study.json")
+        return path
 
     def audit(self) -> dict[str, Any]:
         return read_json(self.directory / "data" / "audit.json", config.MAX_TABLE_BYTES)
@@ -241,6 +255,8 @@ def read_run(study_directory: Path, run: Run) -> RunRecord | None:
         fault = (
             records.record_fault(document) if ours else f"is not the record of this run in format {FORMAT}"
         )
+        if not fault and seals.is_broken(document):
+            fault = "was changed after its run had written it"
         if not fault:
             return RunRecord(run, directory, document)
     except StudyError:

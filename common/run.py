@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from common import config, distributed, energy, measure
+from common import config, distributed, energy, measure, seals
 from common.alarms import STOP_RULE
 from common.config import LANES, NOTICE, TASKS, ModelSpec, Recipe, Run, Task, in_lane
 from common.data import batches as stream
@@ -150,6 +150,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     save_checkpoint(directory / "model.safetensors", fit.weights, header)
     write_csv(directory / "history.csv", fit.history)
     write_predictions(directory / "predictions.npz", predictions)
+    files = seals.file_digests(directory, ("history.csv", "predictions.npz", "model.safetensors"))
     checkpoint_seconds = time.perf_counter() - saving
 
     memory = {"peak_rss_mib": measure.peak_rss_mib(), "peak_device_mib": framework.peak_device_mib()}
@@ -220,8 +221,9 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "started": started,
         "finished": utc_now(),
         "notice": NOTICE,
+        "files": files,
     }
-    write_json(directory / "run.json", document)
+    write_json(directory / "run.json", seals.sealed(document))
     keeper.remove()
 
 
@@ -236,7 +238,7 @@ def record_failure(study_directory: Path, run: Run, reason: str, started: str) -
         "finished": utc_now(),
         "notice": NOTICE,
     }
-    write_json(run_directory(study_directory, run) / "run.json", document)
+    write_json(run_directory(study_directory, run) / "run.json", seals.sealed(document))
 
 
 def clear_unfinished(directory: Path) -> None:

@@ -37,6 +37,7 @@ from common.results import (
     write_json,
     write_text_table,
 )
+from common.seals import file_digests
 from common.slices import slice_reader
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
 
@@ -135,6 +136,7 @@ def prepare_study(
             "own_interpreters": interpreters.chosen(),
             "git_commit": measure.git_commit(Path(__file__).parent),
             "created": (earlier or {}).get("created") or utc_now(),
+            "files": file_digests(directory / "data", ("samples.csv", "split.csv")),
         }
         write_json(directory / "study.json", document)
     except OSError as error:

@@ -29,7 +29,7 @@ from tiny import (
     write_strokes,
 )
 
-from common import config
+from common import config, seals
 from common import run as run_module
 from common.alarms import STOP_RULE
 from common.config import TASKS, ConvNextSpec, ModelSpec, Run, Study
@@ -37,6 +37,7 @@ from common.data.batches import Part, Witness, evaluation_batches, training_batc
 from common.data.cache import open_cache
 from common.distributed import RANK
 from common.errors import StudyError
+from common.files import file_digest
 from common.fitting import Fit, describe_speed, fit_model, judge
 from common.flops import forward_work
 from common.framework import Batch
@@ -60,6 +61,7 @@ from common.results import (
 )
 from common.run import RunData, clear_unfinished, execute, load_data, record_failure, starting_weights
 from common.schedule import learning_rate
+from common.seals import file_digests
 from common.study import prepare_study
 from common.weights import initial_weights, read_checkpoint, weights_digest
 
@@ -166,6 +168,11 @@ def test_a_run_leaves_its_files_and_a_true_record(directory: Path) -> None:
     counts = document["data"]["counts"]
     assert sum(part["samples"] for part in counts.values()) == 40
     assert document["weights"]["parameters"] == 17
+    assert document["files"] == {
+        name: file_digest(folder / name) for name in ("history.csv", "predictions.npz", "model.safetensors")
+    }
+    assert seals.SEAL in document
+    assert not seals.is_broken(document)
 
 
 class Dying(TinyFramework):
@@ -528,6 +535,8 @@ def test_external_samples_are_judged_and_never_trained_on(directory: Path) -> No
     moved = table.loc[table["split"] == "test", "id"].iloc[:3].tolist()
     table.loc[table["id"].isin(moved), "split"] = "external"
     write_csv(directory / "data" / "split.csv", table)
+    digests = file_digests(directory / "data", ("samples.csv", "split.csv"))
+    write_json(directory / "study.json", {**study.document, "files": digests})
     carry_through(directory, A)
     record = read_run(directory, A)
     assert record is not None

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -436,7 +437,20 @@ def predictions() -> list[Kind]:
             "y_true": _like(a["y_true"], 7).replace(b"<f8", b"<i8")}),
         kind("names that steer a terminal", "unprintable", lambda a: a | {
             "patient": _like(a["patient"], "\x1b[2J")}),
+        Kind("predictions", "plausible: the truth for scores", sealed(as_predictions(
+            lambda a: a | {"y_score": records.of_array(_values(a["y_true"]) * 0.8 + 0.1)})), LEFT_OUT,
+            "is not the file"),
     ]  # fmt: skip
+
+
+def sealed(write: Callable[[Path], int]) -> Callable[[Path], int]:
+    """What `write` does, done to a study whose records have the digests that this version writes."""
+
+    def write_sealed(root: Path) -> int:
+        records.seal(root)
+        return write(root)
+
+    return write_sealed
 
 
 def broken_header(member: bytes) -> bytes:
@@ -446,11 +460,11 @@ def broken_header(member: bytes) -> bytes:
 
 def _like(member: bytes, value: object) -> bytes:
     """An array as long as a member, of one value."""
-    import io
+    return records.of_array(np.full(len(_values(member)), value))
 
-    length = len(np.load(io.BytesIO(member)))
-    filled = np.full(length, value)
-    return records.of_array(filled)
+
+def _values(member: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(member))
 
 
 def as_record(name: str, change: Callable[[Any], Any]) -> Callable[[Path], int]:
@@ -529,6 +543,14 @@ def record_kinds() -> list[Kind]:
         Kind("record", "audit.json: odd types", as_record("data/audit.json", lambda d: {
             **d, "unreadable": {"x": 1}, "patients_from": [1], "findings": "x", "skipped_tasks": 3}), READ),
         Kind("record", "history.csv: words", garbage(f"{records.RUN}/history.csv"), REFUSED, ""),
+        Kind("record", "plausible: run.json with another time", sealed(as_record(
+            run, put("timings", "train_seconds", value=1.5))), LEFT_OUT, "was changed after"),
+        Kind("record", "plausible: history.csv without its last epoch", sealed(shortened(f"{records.RUN}/history.csv")),
+            REFUSED, "is not the file"),
+        Kind("record", "plausible: samples.csv without its last sample", sealed(shortened("data/samples.csv")),
+            REFUSED, "is not the file"),
+        Kind("record", "plausible: split.csv without its last sample", sealed(shortened("data/split.csv")),
+            REFUSED, "is not the file"),
     ]  # fmt: skip
 
 
@@ -536,6 +558,15 @@ def doubled(name: str) -> Callable[[Path], int]:
     def write(root: Path) -> int:
         text = (root / name).read_text()
         (root / name).write_text(text + text.splitlines()[1] + "\n")
+        return 1
+
+    return write
+
+
+def shortened(name: str) -> Callable[[Path], int]:
+    def write(root: Path) -> int:
+        lines = (root / name).read_text().splitlines(keepends=True)
+        (root / name).write_text("".join(lines[:-1]))
         return 1
 
     return write
