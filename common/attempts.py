@@ -24,11 +24,23 @@ from typing import Any
 from common import config
 from common.config import NOTICE, RETRIES, Run
 from common.errors import StudyError
-from common.results import RunRecord, discard_damaged, read_run, run_directory, write_json
-from common.run import clear_unfinished, record_failure
-from common.workers import Ending
+from common.measure import utc_now
+from common.names import printable
+from common.results import (
+    RunRecord,
+    discard_damaged,
+    read_json,
+    read_run,
+    run_directory,
+    write_atomically,
+    write_json,
+)
+from common.run import clear_finished, clear_unfinished, record_failure
+from common.workers import Ending, read_end
 
 FILE = "engine.json"
+LOG = "run.log"  # the words of a run's processes, of every try and start
+AGAIN = "--- started again "
 
 
 @dataclass(frozen=True)
@@ -53,15 +65,47 @@ def may_retry(ending: Ending, tries: int) -> bool:
 
 def make_room(directory: Path) -> str:
     """Clear a run's folder for a try; returns why that may not be: a finished run of another study or version is there,
-    which is not ours to overwrite.
+    which is not ours to overwrite. The log stays, with the reason why the run failed before.
     """
     _look_anew(directory)
     try:
         discard_damaged(directory)
+        reason = _failure(directory)
         clear_unfinished(directory)
     except StudyError as error:
         return str(error)
+    _go_on_in_log(directory / LOG, reason)
     return ""
+
+
+def _failure(directory: Path) -> str:
+    """When and why the run failed before; empty where it has no such record."""
+    path = directory / "run.json"
+    document = read_json(path) if path.exists() else {}
+    if document.get("status") != "failed":
+        return ""
+    return f"--- failed {document.get('finished')}: {document.get('reason')}"
+
+
+def _go_on_in_log(path: Path, reason: str) -> None:
+    """Mark where the words of the next try begin, behind the last ones of those before: `config.RUN_LOG_BYTES`."""
+    try:
+        earlier = read_end(path, config.RUN_LOG_BYTES)
+        cut = len(earlier) < path.stat().st_size
+    except FileNotFoundError:
+        earlier, cut = b"", False
+    lines = earlier.splitlines(keepends=True)
+    if cut:
+        lines[0] = b"--- what was said before is left out\n"
+    if lines and lines[-1].startswith(AGAIN.encode()):  # a try that never came to a word
+        lines.pop()
+    if lines and not lines[-1].endswith(b"\n"):  # it was killed within a line
+        lines.append(b"\n")
+    if reason:
+        lines.append(f"{printable(reason)}\n".encode())
+    if lines:
+        lines.append(f"{AGAIN}{utc_now()}\n".encode())
+        write_atomically(path, lambda stream: stream.writelines(lines))
 
 
 def is_complete(study_directory: Path, run: Run) -> bool:
@@ -105,6 +149,7 @@ def settle(
     """Record what a run's last try came to, and tell."""
     last = attempts[-1]
     if last.outcome == "complete":
+        clear_finished(run_directory(study_directory, run))
         on_event(run, {"complete": True})
     else:
         record_failure(study_directory, run, last.outcome, last.started or last.queued)

@@ -1108,6 +1108,7 @@ class Engine:
 
 RECORD_SECONDS = 90.0  # until a record that its node wrote is seen here: network disks may hide it for 60
 RECORD_LOOK_SECONDS = 1.0  # between two looks for it
+RUN_LOG_BYTES = 256 * 1024  # of a run's log that the next try of the run keeps
 RETRIES = 2  # further tries of a run whose process was killed or lost without saying why
 # Memory of a run that Ray sets aside, until finished runs of the study tell: what a framework takes by itself (the
 # largest seen: 1,087 MiB, Keras on TensorFlow), and so many copies of a batch's activations in float32 (weights, their

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common import interpreters, measure
-from common.attempts import Attempt, is_complete, make_room, may_retry, settle, told_of_disk
+from common.attempts import LOG, Attempt, is_complete, make_room, may_retry, settle, told_of_disk
 from common.codebase import ROOT
 from common.config import (
     DETERMINISTIC_ENVIRONMENT,
@@ -302,9 +302,8 @@ def _run_process(
     while True:
         started = utc_now()
         on_event(run, {"started": started})
-        again = bool(attempts)
         ending = crew.run(
-            command, environment, directory / "run.log", lambda event: on_event(run, event), append=again
+            command, environment, directory / LOG, lambda event: on_event(run, event), append=True
         )
         complete = is_complete(study_directory, run)
         if crew.stopping.is_set() and not complete:

@@ -57,7 +57,7 @@ class Job:
     without: tuple[str, ...]  # variables that it lacks
     code: Parcel
     data: Parcel | None  # the study's files; None: not packed so far
-    files: dict[str, bytes]  # of the run's folder, e.g. a snapshot, where it is not shared
+    files: dict[str, bytes]  # of the run's folder, e.g. a snapshot and the log, where it is not shared
 
 
 class Mailbox:
@@ -119,7 +119,7 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
             command += ["--cores", ",".join(map(str, cores))]
         environment = environment_here(job.environment, job.without, code)
         log = directory / "run.log"
-        with log.open("ab" if job.attempt > 1 else "wb") as words:
+        with log.open("ab") as words:
             process = start_worker(command, environment, words, folder=code)
             ending = follow(process, words, log, tell)
     complete = says_complete(directory / "run.json")

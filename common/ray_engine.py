@@ -159,7 +159,7 @@ class _Driver:
             without=without,
             code=self._code,
             data=self._data,
-            files=files_to_go_on(directory, one.number > 1) if self._data else {},
+            files=files_to_go_on(directory) if self._data else {},
         )
         demand = self._demand_of(one, list(nodes_of(self._ray).values()))
         remote = self._ray.remote(node.carry_out).options(

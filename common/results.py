@@ -10,6 +10,9 @@ STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/     an A/A run: seed0-fold0-re
     run.json                                        last, by rename: a run without it never happened
 ```
 
+`run.log` has the words of a run's processes, of every try and start: "--- failed TIME: reason" and "--- started again
+TIME" stand between them; of earlier ones `config.RUN_LOG_BYTES` are kept.
+
 `run.json` (format 3):
 
 ```

@@ -7,6 +7,7 @@ native lane order and starting weights are the framework's own; what is judged, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from common.results import (
     write_predictions,
 )
 from common.schedule import CHOICE_RULE, phases
-from common.snapshots import SnapshotKeeper, code_digest
+from common.snapshots import SnapshotKeeper, code_digest, remove_snapshot
 from common.weights import initial_weights, save_checkpoint, weights_digest
 
 BATCH_NORM = {"head": "evaluation", "all": "training"}  # mode of batch norm, by what is trained
@@ -253,6 +254,16 @@ def clear_unfinished(directory: Path) -> None:
     for partial in directory.glob(".*.partial"):
         partial.unlink()
     directory.mkdir(parents=True, exist_ok=True)
+
+
+def clear_finished(directory: Path) -> None:
+    """Remove what a process that was killed right after writing its record left beside it: its snapshot, and files that
+    have no name yet. A disk that does not let them go keeps them: they cost room, not results.
+    """
+    with contextlib.suppress(OSError):
+        remove_snapshot(directory)
+        for partial in directory.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
 
 
 def load_data(record: StudyRecord, run: Run, task: Task, spec: ModelSpec, recipe: Recipe) -> RunData:

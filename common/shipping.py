@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from common import config
+from common.attempts import LOG
 from common.codebase import PACKAGES
 from common.errors import StudyError
 from common.node import Parcel
@@ -70,9 +71,9 @@ def study_files(directory: Path) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def files_to_go_on(directory: Path, again: bool) -> dict[str, bytes]:
-    """What a run's folder holds of earlier tries that the next one can use: its snapshot and, `again`, its log."""
-    names = [*directory.glob(SNAPSHOTS), *([directory / "run.log"] if again else [])]
+def files_to_go_on(directory: Path) -> dict[str, bytes]:
+    """What a run's folder holds of earlier tries that the next one goes on from: its snapshot and its log."""
+    names = [*directory.glob(SNAPSHOTS), directory / LOG]
     return {path.name: path.read_bytes() for path in names if path.is_file()}
 
 
@@ -87,7 +88,7 @@ def bring_home(directory: Path, files: Mapping[str, bytes]) -> None:
     complete = RECORD in files
     others = sorted(files, reverse=True)  # of a snapshot the JSON comes last
     for name in (one for one in others if one != RECORD):
-        if complete or name == "run.log" or Path(name).match(SNAPSHOTS):
+        if complete or name == LOG or Path(name).match(SNAPSHOTS):
             write_atomically(directory / name, _writer(files[name]))
     if complete:
         write_atomically(directory / RECORD, _writer(files[RECORD]))

@@ -102,9 +102,13 @@ class SnapshotKeeper:
         self.remove()
 
     def remove(self) -> None:
-        """First the document, without which the tensors are none."""
-        for name in (DOCUMENT, TENSORS):
-            (self.directory / name).unlink(missing_ok=True)
+        remove_snapshot(self.directory)
+
+
+def remove_snapshot(directory: Path) -> None:
+    """First the document, without which the tensors are none."""
+    for name in (DOCUMENT, TENSORS):
+        (directory / name).unlink(missing_ok=True)
 
 
 def write_snapshot(directory: Path, identity: Mapping[str, Any], progress: Progress) -> None:

@@ -37,6 +37,7 @@ from common.results import (
     write_json,
     write_text_table,
 )
+from common.run import clear_finished
 from common.seals import file_digests
 from common.slices import slice_reader
 from common.starts import FindWeights, find_starts, keep_weights, pretrained_of
@@ -226,6 +227,8 @@ def carry_out(study: Study, directory: Path, console: Console, engine: Engine = 
     with hold(directory):
         with CountProgress(console, "reading images") as reading:
             record = prepare_study(study, directory, reading.tell, find_weights, engine, reading.say)
+        for done in record.complete:
+            clear_finished(done.directory)
         tasks = tuple(task for task in study.tasks if task in record.study.tasks)
         study = dataclasses.replace(study, device=record.study.device, tasks=tasks)
         for line in describe_audit(record.audit()):

@@ -6,6 +6,7 @@ Only the standard library is needed here: on a cluster this module travels to no
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -23,6 +24,8 @@ EVENT_NUMBERS = {  # what an event needs beside its first key, for the display d
 KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 # The engines' own words: a worker, or a library in it, that prints them is not heard
 ENGINE_EVENTS = frozenset({"started", "again", "complete"})
+
+LAST_WORDS_BYTES = 64 * 1024  # at the end of a log, in which a worker's last line is looked for
 
 Item = TypeVar("Item")
 
@@ -85,7 +88,7 @@ def follow(
     process: subprocess.Popen, words: BinaryIO, log: Path, on_event: Callable[[dict[str, Any]], object]
 ) -> Ending:
     """Listen to a worker to its end; its last word on why it failed is kept, its other events are passed on."""
-    reason = ""
+    reason, since = "", words.tell()  # before it are the words of earlier tries
     killed_before = kernel_kills()
     events = listen(process, words)
     try:
@@ -96,7 +99,7 @@ def follow(
                 on_event(event)
     except BaseException as error:
         events.throw(error)  # ends the process, and raises it again
-    explained = reason or explain_exit(process.returncode, log, kernel_kills() > killed_before)
+    explained = reason or explain_exit(process.returncode, log, kernel_kills() > killed_before, since)
     return Ending(process.returncode, explained, bool(reason))
 
 
@@ -176,9 +179,12 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     return None if "steps" in event and event["of"] <= 0 else event
 
 
-def explain_exit(code: int, log: Path, out_of_memory: bool = False) -> str:
-    """One sentence for a process that ended without saying why; `out_of_memory`: the kernel ended one for that."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def explain_exit(code: int, log: Path, out_of_memory: bool = False, since: int = 0) -> str:
+    """One sentence for a process that ended without saying why; `out_of_memory`: the kernel ended one for that. Its own
+    words begin `since` so many bytes of the log.
+    """
+    own = read_end(log, LAST_WORDS_BYTES, since).decode(errors="replace")
+    lines = [line.strip() for line in own.splitlines() if line.strip()]
     last = f"; its last words in {log.name}: {lines[-1][:300]}" if lines else ""
     crashes = [number for number, line in enumerate(lines) if line.startswith("Current thread")]
     if code < 0 and crashes:  # faulthandler's, of which what follows tells the place
@@ -191,6 +197,13 @@ def explain_exit(code: int, log: Path, out_of_memory: bool = False) -> str:
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}{last}"
     return f"the process ended with exit code {code}{last}"
+
+
+def read_end(path: Path, most_bytes: int, since: int = 0) -> bytes:
+    """The last bytes of a file, but none before `since`."""
+    with path.open("rb") as stream:
+        stream.seek(max(since, stream.seek(0, os.SEEK_END) - most_bytes))
+        return stream.read(most_bytes)
 
 
 def kernel_kills() -> int:

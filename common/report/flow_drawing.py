@@ -5,6 +5,7 @@ Widths are measured in DejaVu Sans, which is wider than the fonts that pages are
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from html import escape
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from common.names import printable
 from common.report.plotting import PAGE_FONT
 
 # role -> colour: those of the page follow its light or dark theme, those of the file beside it stand on white
@@ -110,7 +112,7 @@ class Sheet:
             ground = f'<rect width="{width:g}" height="{height:g}" style="fill: {PAPER["paper"]}"/>'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {width + 2:g} {height + 2:g}" role="img" '
-            f'aria-label="{escape(alt)}" style="font-family: {escape(PAGE_FONT)}">'
+            f'aria-label="{escape(printable(alt))}" style="font-family: {escape(PAGE_FONT)}">'
             f"{ground}{''.join(self.elements)}</svg>"
         )
 
@@ -218,9 +220,9 @@ def wrapped(node: Node, width: float) -> tuple[list[str], list[str]]:
 
 
 def broken(text: str, width: float, size: float, bold: bool = False) -> list[str]:
-    """Text in lines of at most a width; a word that is longer is cut."""
+    """Text in lines of at most a width, fit for XML; a word that is longer is cut."""
     lines: list[str] = [""]
-    for word in text.split():
+    for word in printable(text, keep="\n\t").split():
         while measure(word, size, bold) > width:
             fits = next(
                 n for n in range(len(word), 0, -1) if n == 1 or measure(word[:n], size, bold) <= width
@@ -239,5 +241,8 @@ def broken(text: str, width: float, size: float, bold: bool = False) -> list[str
 def measure(text: str, size: float, bold: bool = False) -> float:
     """Width of a text in px."""
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
-    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    with warnings.catch_warnings():
+        # Of writing that this font lacks, which pages set in another
+        warnings.simplefilter("ignore", UserWarning)
+        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width)

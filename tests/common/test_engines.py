@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -459,6 +460,46 @@ def test_only_a_run_that_did_not_say_why_it_ended_is_tried_again(scene: Scene) -
     assert second["outcome"] == "complete"
     assert first["started"] <= first["ended"] <= second["started"]
     assert "a first try" in (run_directory(scene.directory, runs[0]) / "run.log").read_text()
+
+
+def test_the_log_keeps_why_earlier_starts_failed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = scene.run({0: "exits"}, runs=1)
+    log = run_directory(scene.directory, run) / "run.log"
+    first = log.read_text()
+    scene.run({0: "silent"}, runs=1)
+    assert scene.status(run)[1] == "the process ended with exit code 0"  # not with the words of the first
+    time_of_day = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+    reason = "the process ended with exit code 7; .* nothing"
+    marks = rf"--- failed {time_of_day}: {reason}\n--- started again {time_of_day}\n"
+    assert re.fullmatch(re.escape(first) + marks, log.read_text())
+    scene.run({0: "says why"}, runs=1)
+    third = log.read_text()
+    assert third.startswith(first)
+    assert "exit code 7" in third
+    assert "exit code 0" in third
+    assert third.count("--- started again") == 1  # of a try without a word nothing but its reason is kept
+
+    monkeypatch.setattr(config, "RUN_LOG_BYTES", 500)
+    log.write_text("y" * 300 + "\n" + "z" * 300 + "\nthe last")
+    scene.run({}, runs=1)
+    assert scene.status(run) == ("complete", None)
+    assert log.read_text().startswith(
+        f"--- what was said before is left out\n{'z' * 300}\nthe last\n--- failed "
+    )
+    whole = log.read_bytes()
+    scene.run({}, runs=1)
+    assert log.read_bytes() == whole  # of a finished run
+
+
+def test_a_settled_run_has_no_snapshot(scene: Scene) -> None:
+    run = grid_of(1).runs()[0]
+    folder = run_directory(scene.directory, run)
+    folder.mkdir(parents=True)
+    for name in ("snapshot.json", "snapshot.safetensors"):
+        (folder / name).write_bytes(b"{}")
+    scene.run({0: "killed at the end"}, runs=1)
+    assert scene.status(run) == ("complete", None)
+    assert not list(folder.glob("snapshot.*"))
 
 
 def test_what_a_library_prints_goes_to_the_log(scene: Scene) -> None:

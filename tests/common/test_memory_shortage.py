@@ -81,3 +81,12 @@ def test_a_kill_by_the_kernel_is_told_from_one_by_hand(tmp_path: Path) -> None:
     assert "memory had run out; try a smaller --batch-size" in explain_exit(-9, log, out_of_memory=True)
     assert "killed by SIGKILL" in explain_exit(-9, log)
     assert "SIGTERM" in explain_exit(-15, log, out_of_memory=True)
+
+
+def test_the_last_words_are_those_of_the_try_itself(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("an earlier fault\n")
+    since = log.stat().st_size
+    assert explain_exit(7, log, since=since) == "the process ended with exit code 7"
+    log.write_text("an earlier fault\n" + "x" * 100_000 + "\nits own fault\n")
+    assert explain_exit(7, log, since=since).endswith("its last words in run.log: its own fault")

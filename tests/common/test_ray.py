@@ -265,6 +265,9 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
     # Without a shared folder: files go there, and the run's folder comes back
     shipped = here.parent / "shipped"
     prepare_study(study, shipped)
+    log = run_directory(shipped, runs[0]) / "run.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of an earlier start\n")
     told = Told()
     execute(shipped, study, runs[:1], told, dataclasses.replace(world.engine, shared=False))
     same_results(shipped, here, runs[:1])
@@ -273,6 +276,8 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
         assert names == {path.name for path in run_directory(here, run).iterdir()}
         command = read_json(run_directory(shipped, run) / "run.json")["command"]
         assert command.split()[-2:] == ["results/shipped", str(run.path)]
+    assert log.read_text().startswith("of an earlier start\n--- started again ")
+    assert log.read_text().count("--- started again ") == 1
     assert not list(world.hangs.parent.glob("stroke-frameworks-*/*/shipped"))  # nothing is left on the nodes
 
 

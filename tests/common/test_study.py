@@ -19,6 +19,7 @@ from common.config import Augmentation, Phantom, Run, Study
 from common.data import cache_build, decoding
 from common.data.samples import samples_digest
 from common.errors import StudyError
+from common.holding import hold
 from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
 from common.run import execute, record_failure
 from common.slices import slice_reader
@@ -329,6 +330,26 @@ def test_a_grid_is_run_once(data: Path, directory: Path, here: Here) -> None:
     assert len(here.executed) == 4
     assert "4 of 4 runs are finished already and kept" in said
     assert state(directory) == before
+
+
+def test_what_a_kill_left_beside_a_finished_run_is_swept_by_who_holds_the_folder(
+    data: Path, directory: Path, here: Here
+) -> None:
+    study = make_study(data, frameworks=("tiny-a", "tiny-b"), seeds=1)
+    follow(study, directory)
+    finished, unfinished = (run_directory(directory, run) for run in study.runs())
+    before = state(finished, "")
+    (unfinished / "run.json").unlink()
+    for folder in (finished, unfinished):
+        for name in ("snapshot.json", "snapshot.safetensors", ".engine.json.abc.partial"):
+            (folder / name).write_bytes(b"{}")
+    less = make_study(data, frameworks=("tiny-a",), seeds=1)
+    with hold(directory), pytest.raises(StudyError, match="another command is working"):
+        follow(less, directory)
+    assert len(state(finished, "")) == len(before) + 3
+    follow(less, directory)  # what is asked for is there already
+    assert state(finished, "") == before
+    assert (unfinished / "snapshot.safetensors").exists()  # which that run goes on from
 
 
 def test_a_grid_grows_without_touching_what_is_there(data: Path, directory: Path, here: Here) -> None:
