@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from common import config
+from common.data.cache import Cache
 from common.data.findings import Finding, Row, counted
 from common.data.looks import DRAWN, Looks
 from common.data.samples import NO_LESION
-from common.data.shards import DoubtfulMask, Unreadable
+from common.data.shards import Unreadable
 
 MEASURES = {
     "mean": "mean grey value",
@@ -22,20 +22,7 @@ MEASURES = {
 }
 MAD_TO_SD = 1.4826  # of a normal law
 
-
-class Readings(Protocol):
-    """What came of reading pictures and masks: a cache's, or the audit's own."""
-
-    @property
-    def unreadable(self) -> tuple[Unreadable, ...]: ...
-    @property
-    def unreadable_masks(self) -> tuple[Unreadable, ...]: ...
-    @property
-    def doubtful_masks(self) -> tuple[DoubtfulMask, ...]: ...
-    @property
-    def empty_masks(self) -> frozenset[str]: ...
-    @property
-    def with_masks(self) -> bool: ...
+Readings = Cache | Looks  # what came of reading pictures and masks: a cache's, or the audit's own
 
 
 def find_unreadable(found: int, looks: Looks) -> Finding:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from dicom_fixture import ABSENT, ct_slice, dicom_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,40 +40,15 @@ SHADES = {  # HU -> grey of the brain window, 0 to 80 HU
 }
 HOUNSFIELD = np.resize(np.array(list(SHADES), np.int16), (HEIGHT, WIDTH))
 GREY = np.resize(np.array(list(SHADES.values()), np.uint8), (HEIGHT, WIDTH))
-ABSENT = object()  # in place of a value: the tag is left out
 
 
 def slice_of(stored: np.ndarray = HOUNSFIELD, **tags: Any) -> pydicom.Dataset:
-    """A CT slice with the stored values as they are, which are Hounsfield units unless the tags say otherwise."""
-    data = pydicom.Dataset()
-    data.SOPClassUID, data.SOPInstanceUID = uid.CTImageStorage, "1.2.3"
-    data.Modality, data.PhotometricInterpretation, data.SamplesPerPixel = "CT", "MONOCHROME2", 1
-    data.Rows, data.Columns = stored.shape[-2:]
-    bits = 8 * stored.itemsize
-    data.BitsAllocated, data.BitsStored, data.HighBit = bits, bits, bits - 1
-    data.PixelRepresentation = int(stored.dtype.kind == "i")
-    data.RescaleSlope, data.RescaleIntercept = 1, 0
-    data.PixelData = stored.tobytes()
-    data["PixelData"].VR = "OW"
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    for tag, value in tags.items():
-        if value is ABSENT:
-            del data[tag]
-        else:
-            setattr(data, tag, value)
-    return data
-
-
-def bytes_of(data: pydicom.Dataset) -> bytes:
-    stream = io.BytesIO()
-    data.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
+    return ct_slice(stored, **tags)
 
 
 def written(folder: Path, data: pydicom.Dataset | bytes, name: str = "slice.dcm") -> Path:
     path = folder / name
-    path.write_bytes(data if isinstance(data, bytes) else bytes_of(data))
+    path.write_bytes(data if isinstance(data, bytes) else dicom_bytes(data))
     return path
 
 
@@ -254,7 +230,7 @@ def faulty() -> dict[str, tuple[pydicom.Dataset | bytes, str, str]]:
     return {
         "empty": (b"", "is empty", "copy it again"),
         "foreign": (b"not a picture" * 30, "is no DICOM file", "dcmconv"),
-        "no file header": (bytes_of(slice_of())[132:], "is no DICOM file", "dcmconv"),
+        "no file header": (dicom_bytes(slice_of())[132:], "is no DICOM file", "dcmconv"),
         "no size": (slice_of(Rows=ABSENT), "no Rows and Columns", "of a CT slice"),
         "no pixels": (slice_of(PixelData=ABSENT), "has no pixels (PixelData)", "copy it again"),
         "colour": (rgb, "no grey picture (PhotometricInterpretation RGB, SamplesPerPixel 3)", "plain slice"),
@@ -324,7 +300,7 @@ def test_a_deflated_file_is_found_however_its_header_hides_it(
 ) -> None:
     """pydicom would inflate all of it, to a thousand times its size."""
     monkeypatch.setattr(zlib, "decompress", lambda *_: pytest.fail("it was inflated"))
-    whole = bytes_of(faulty()["deflated"][0])  # type: ignore[arg-type]
+    whole = dicom_bytes(faulty()["deflated"][0])  # type: ignore[arg-type]
     plain = str(uid.ExplicitVRLittleEndian).encode() + b"\0"
     implicit = b"\x02\0\x10\0" + struct.pack("<L", 22) + uid.DeflatedExplicitVRLittleEndian.encode()
     before = {
@@ -341,7 +317,7 @@ def test_a_deflated_file_is_found_however_its_header_hides_it(
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
     for tag, text in (("RescaleSlope", b"1.0"), ("RescaleIntercept", b"-24")):
-        whole = bytes_of(slice_of(**{tag: text.decode()}))
+        whole = dicom_bytes(slice_of(**{tag: text.decode()}))
         for wrong in (b"abc ", b"nan ", b"inf "):
             field = text + b" "
             assert whole.count(field) == 1
@@ -365,7 +341,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["signed", "implicit", "run lengths", "jpeg 2000"])
 def test_every_truncation_is_an_error(tmp_path: Path, kind: str) -> None:
-    whole = bytes_of(same_slices()[kind])
+    whole = dicom_bytes(same_slices()[kind])
     for length in sorted({*range(0, len(whole), 61), *range(len(whole) - 12, len(whole))}):
         path = written(tmp_path, whole[:length])
         try:
@@ -376,7 +352,7 @@ def test_every_truncation_is_an_error(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(image, GREY)
 
 
-SOUND = {kind: bytes_of(data) for kind, data in same_slices().items()}
+SOUND = {kind: dicom_bytes(data) for kind, data in same_slices().items()}
 
 
 @st.composite
@@ -423,13 +399,13 @@ def test_a_pixel_has_one_side_only_if_it_is_square(tmp_path: Path) -> None:
     assert header_of(tmp_path, PixelSpacing=[0.5, 0.504]).pixel_mm == pytest.approx(0.502)
     for sides in ([0.5, 0.51], [0.51, 0.5], [0, 0], [-0.5, -0.5], None):
         assert header_of(tmp_path, PixelSpacing=sides).pixel_mm is None
-    whole = bytes_of(slice_of(PixelSpacing=["0.51", "0.51"]))
+    whole = dicom_bytes(slice_of(PixelSpacing=["0.51", "0.51"]))
     for wrong in (b"0.5x\\0.51", b"0.51     ", b"NaN\\NaN  "):
         assert read_dicom_header(written(tmp_path, whole.replace(b"0.51\\0.51", wrong))).pixel_mm is None
 
 
 def test_a_header_is_read_without_its_pixels(tmp_path: Path) -> None:
-    whole = bytes_of(slice_of(PatientID="A"))
+    whole = dicom_bytes(slice_of(PatientID="A"))
     path = written(tmp_path, whole[: whole.index(HOUNSFIELD.tobytes())])
     assert read_dicom_header(path).patient == "A"
     assert "0 vs 1536 bytes" in error_of(path).fault
@@ -457,7 +433,7 @@ def test_breaches_that_do_no_harm_are_passed_over_in_silence(tmp_path: Path) -> 
     data["RescaleSlope"] = pydicom.DataElement(
         "RescaleSlope", "DS", long, validation_mode=pydicom.config.IGNORE
     )
-    slips = bytes_of(data).replace(b"1.2.345678", b"1.02.x/y..").replace(b"ISO_IR 100", b"NO_SUCH_01")
+    slips = dicom_bytes(data).replace(b"1.2.345678", b"1.02.x/y..").replace(b"ISO_IR 100", b"NO_SUCH_01")
     assert long.encode() in slips
     path = written(tmp_path, slips)
     with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import subprocess
@@ -29,9 +30,14 @@ def study(**changes: object) -> Study:
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_devices_that_divide_the_batch_are_taken(devices: int) -> None:
-    check_devices(study(devices=devices))
+def test_devices_that_divide_the_batch_are_taken_and_no_others() -> None:
+    def taken(devices: int) -> bool:
+        with contextlib.suppress(StudyError):
+            check_devices(study(devices=devices))
+            return True
+        return False
+
+    assert [devices for devices in range(1, 17) if taken(devices)] == [1, 2, 4, 8]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from interpreter_fixture import write_interpreter
 from tiny import RECIPE, make_study, tiny_world, write_pictures
+from worker_fixture import (
+    FAKE_WORKER,
+    HERE,
+    ROOT,
+    TINY_DRIVER,
+    TINY_WORKER,
+    gone,
+    hang_file,
+    wait_until,
+)
 
 from common import attempts, config, engines, interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
@@ -33,75 +42,10 @@ from common.engines import (
     worker_environment,
 )
 from common.errors import StudyError
-from common.results import FORMAT, read_json, read_run, run_directory
+from common.results import read_json, read_run, run_directory
 from common.study import prepare_study
 
 __all__ = ["tiny_world"]  # a fixture
-
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
-
-# A worker that imports nothing of the project: fast, and free to misbehave. Its fault is its run's in faults.json.
-FAKE_WORKER = (
-    f"FORMAT = {FORMAT}"
-    + """
-import faulthandler, json, os, signal, sys, time
-from pathlib import Path
-
-study, path = Path(sys.argv[2]), sys.argv[3]
-task, model, framework, lane, last = path.split("/")
-seed, fold = (int(part[4:]) for part in last.split("-"))
-fault = json.loads((study / "faults.json").read_text()).get(str(seed), "")
-cores = sorted(os.sched_getaffinity(0))
-seen = {"argv": sys.argv[1:], "environment": dict(os.environ), "pid": os.getpid()}
-print(json.dumps({"pid": os.getpid()}), flush=True)
-(study / f"seen{seed}.json").write_text(json.dumps(seen))
-
-def complete():
-    run = dict(task=task, model=model, framework=framework, lane=lane, seed=seed, fold=fold, repeat=0)
-    record = {"format": FORMAT, "status": "complete", "reason": None, "run": run}
-    (study / "runs" / path / "run.json").write_text(json.dumps(record))
-
-if fault == "killed":
-    os.kill(os.getpid(), signal.SIGKILL)
-elif fault == "killed once" and not (study / f"killed{seed}").exists():
-    (study / f"killed{seed}").touch()
-    print("a first try", file=sys.stderr, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-elif fault == "killed at the end":
-    complete()
-    os.kill(os.getpid(), signal.SIGKILL)
-elif fault == "aborted":
-    print("terminate called recursively", file=sys.stderr, flush=True)
-    os.kill(os.getpid(), signal.SIGABRT)
-elif fault == "crashes":
-    faulthandler.enable()
-    os.kill(os.getpid(), signal.SIGSEGV)
-elif fault == "exits":
-    print("ImportError: no module named nothing", file=sys.stderr, flush=True)
-    sys.exit(7)
-elif fault == "silent":
-    sys.exit(0)
-elif fault == "says why":
-    print(json.dumps({"failed": "the device has no memory left"}), flush=True)
-    sys.exit(2)
-elif fault == "fails after its record":
-    complete()
-    sys.exit(1)
-elif fault == "sleeps":
-    time.sleep(60)
-elif fault == "babbles":
-    sys.stdout.buffer.write(b"\\xff\\xfe no text\\n[1, 2]\\n3\\nnull\\n{broken\\n\\n" + b"x" * 200_000 + b"\\n")
-    sys.stderr.write("y" * 200_000 + "\\n")
-    for line in ({"steps": 3}, {"steps": 3, "of": 0}, {"steps": "3", "of": 4}, {"epoch": 2}, {"complete": 1}):
-        print(json.dumps(line))  # a library's own JSON
-    print(json.dumps({"steps": 2, "of": 2}), end="", flush=True)  # and no newline at the end
-    complete()
-else:
-    print(json.dumps({"steps": 1, "of": 2}), flush=True)
-    complete()
-"""
-)
 
 
 def write_worker(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,23 +96,6 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     write_worker(tmp_path / "modules", "fake_worker", FAKE_WORKER, monkeypatch)
     (tmp_path / "study").mkdir()
     return Scene(tmp_path / "study")
-
-
-def gone(pid: int) -> bool:
-    """Ended, whether or not its parent has asked for it."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return condition()
 
 
 # --- frameworks ---------------------------------------------------------------------------------------------------
@@ -574,38 +501,12 @@ def test_an_interrupt_ends_the_workers_and_leaves_no_record_of_them(scene: Scene
 
 # --- the real worker ----------------------------------------------------------------------------------------------
 
-TINY_WORKER = """
-import os, sys, time
-from pathlib import Path
-from common import cli, config
-from tiny import SPEC, TinyFramework
-
-class Worker(TinyFramework):
-    def train_epoch(self, trainer, batches):
-        if os.environ.get("TINY_HANGS"):
-            Path(os.environ["TINY_HANGS"]).write_text(str(os.getpid()))
-            time.sleep(600)
-        return super().train_epoch(trainer, batches)
-
-config.MODELS["cnn"] = SPEC
-sys.exit(cli.main(Worker(sys.argv[3].split("/")[2]), "tiny_worker"))
-"""
-
-DRIVER = """
-import sys
-from pathlib import Path
-from common import engines
-from common.results import read_study
-
-engines.module_of = lambda framework: "tiny_worker"
-record = read_study(Path(sys.argv[1]))
-engines.run_locally(record.directory, record.study, record.study.runs(), lambda run, event: None)
-"""
-
 
 @pytest.fixture
 def prepared(tmp_path: Path, tiny_world: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_worker(tmp_path / "modules", "tiny_worker", TINY_WORKER, monkeypatch)
+    (tmp_path / "hangs").mkdir()
+    monkeypatch.setenv("TINY_HANGS", str(tmp_path / "hangs"))
     data = write_pictures(tmp_path / "pictures")
     prepare_study(make_study(data, seeds=1, workers=2, threads=1), tmp_path / "study")
     return tmp_path / "study"
@@ -630,22 +531,19 @@ def test_two_frameworks_in_processes_of_their_own(prepared: Path) -> None:
     assert documents[0]["batches"] == documents[1]["batches"]
 
 
-def test_workers_end_when_their_study_is_killed(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pid_file = tmp_path / "pid"
-    monkeypatch.setenv("TINY_HANGS", str(pid_file))
+def test_workers_end_when_their_study_is_killed(prepared: Path, tmp_path: Path) -> None:
+    study = make_study(prepared, seeds=1)
+    asked = [hang_file(tmp_path / "hangs", run) for run in study.runs()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(prepared)], env=environment)
+    driver = subprocess.Popen([sys.executable, "-c", TINY_DRIVER, str(prepared)], env=environment)
     try:
-        assert wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", seconds=60)
-        worker = int(pid_file.read_text())
-        assert not gone(worker)
+        assert wait_until(lambda: all(path.read_text() for path in asked), seconds=60)
+        workers = [int(path.read_text()) for path in asked]
+        assert not any(gone(worker) for worker in workers)
     finally:
         driver.kill()
         driver.wait()
-    assert wait_until(lambda: gone(worker), seconds=10)
-    study = make_study(prepared, seeds=1)
+    assert wait_until(lambda: all(gone(worker) for worker in workers), seconds=10)
     assert [read_run(prepared, run) for run in study.runs()] == [None, None]
 
 

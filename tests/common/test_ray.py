@@ -21,8 +21,17 @@ import psutil
 import pytest
 from interpreter_fixture import write_interpreter
 from rich.console import Console
-from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
 from tiny import RECIPE, make_study, tiny_world, write_pictures
+from worker_fixture import (
+    FAKE_WORKER,
+    HERE,
+    ROOT,
+    TINY_DRIVER,
+    TINY_WORKER,
+    gone,
+    hang_file,
+    wait_until,
+)
 
 from common import attempts, config, engines, interpreters, measure, ray_cluster
 from common.attempts import FILE
@@ -48,39 +57,6 @@ threading.Thread(target=lambda: (os.read(0, 1), os._exit(3)), daemon=True).start
 """
     + FAKE_WORKER
 )
-
-
-# The real worker around the tiny framework. A run that has a file in TINY_HANGS hangs in its first try.
-TINY_WORKER = """
-import os, sys, time
-from pathlib import Path
-from common import cli, config
-from tiny import SPEC, TinyFramework
-
-asked = Path(os.environ["TINY_HANGS"]) / sys.argv[3].replace("/", "-")
-
-class Worker(TinyFramework):
-    def train_epoch(self, trainer, batches):
-        if asked.exists() and not asked.read_text():
-            asked.write_text(str(os.getpid()))
-            time.sleep(600)
-        return super().train_epoch(trainer, batches)
-
-config.MODELS["cnn"] = SPEC
-sys.exit(cli.main(Worker(sys.argv[3].split("/")[2]), "tiny_worker"))
-"""
-
-DRIVER = """
-import sys
-from pathlib import Path
-from common import engines
-from common.results import read_study
-
-engines.module_of = lambda framework: "tiny_worker"
-record = read_study(Path(sys.argv[1]))
-engine = engines.Engine("ray", sys.argv[2])
-engines.execute(record.directory, record.study, record.study.runs(), lambda run, event: None, engine)
-"""
 
 
 @dataclasses.dataclass
@@ -218,9 +194,7 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
     as_worker("tiny_worker", monkeypatch)
     study, there, here = prepared
     runs = study.runs()
-    asked = {run: world.hangs / str(run.path).replace("/", "-") for run in runs[:2]}
-    for path in asked.values():
-        path.touch()
+    asked = {run: hang_file(world.hangs, run) for run in runs[:2]}
     second = world.add_node()
     faults: dict[str, Run] = {}
 
@@ -417,10 +391,9 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
     as_worker("tiny_worker", monkeypatch)
     study, there, _ = prepared
     run = study.runs()[0]
-    asked = world.hangs / str(run.path).replace("/", "-")
-    asked.write_text("")
+    asked = hang_file(world.hangs, run)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
-    command = [sys.executable, "-c", DRIVER, str(there), world.cluster.address]
+    command = [sys.executable, "-c", TINY_DRIVER, str(there), "ray", world.cluster.address]
     with subprocess.Popen(command, env=environment) as driver:
         try:
             assert wait_until(lambda: asked.read_text() != "", SECONDS)

@@ -190,12 +190,9 @@ def judge_study(directory: Path) -> tuple[Verdict, ...]:
     return verdicts(evidence.record, evidence.comparisons)
 
 
-def test_area(path: Path) -> float:
+def area_of(path: Path) -> float:
     found = results.read_predictions(path).of("test")
     return float(roc_auc_score(found.y_true, found.y_score))
-
-
-test_area.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_a_study_from_its_files_to_the_word(tmp_path: Path) -> None:
@@ -204,7 +201,7 @@ def test_a_study_from_its_files_to_the_word(tmp_path: Path) -> None:
     for seed in range(6):
         rewrite(path_of(directory, KERAS, seed), sharper)
     (found,) = judge_study(directory)
-    areas = {name: [test_area(path_of(directory, name, seed)) for seed in range(6)] for name in BOTH}
+    areas = {name: [area_of(path_of(directory, name, seed)) for seed in range(6)] for name in BOTH}
     np.testing.assert_allclose(found.scores[KERAS], areas[KERAS], rtol=1e-12)
     np.testing.assert_allclose(found.differences, np.subtract(areas[KERAS], areas[TORCH]), rtol=1e-9)
     assert (found.word, found.framework, found.reference) == ("different", KERAS, TORCH)
@@ -256,7 +253,7 @@ def test_repeats_are_a_floor_and_no_seed(tmp_path: Path) -> None:
     assert (len(before.noise), after.seeds) == (0, before.seeds)
     assert (before.repeated, after.repeated) == ("", TORCH)
     expected = [
-        test_area(path_of(directory, TORCH, seed, repeat=1)) - test_area(path_of(directory, TORCH, seed))
+        area_of(path_of(directory, TORCH, seed, repeat=1)) - area_of(path_of(directory, TORCH, seed))
         for seed in range(2)
     ]
     assert np.abs(expected).min() > 0
@@ -273,7 +270,7 @@ def test_folds_from_files(tmp_path: Path) -> None:
     directory = make_study(tmp_path / "study", seeds=2, folds=4)
     (found,) = judge_study(directory)
     areas = {
-        name: np.array([[test_area(path_of(directory, name, seed, fold)) for fold in range(4)] for seed in range(2)])
+        name: np.array([[area_of(path_of(directory, name, seed, fold)) for fold in range(4)] for seed in range(2)])
         for name in BOTH
     }  # fmt: skip
     counts = read_study(directory).runs[0].document["data"]["counts"]

@@ -18,7 +18,10 @@ import pydicom
 from PIL import Image
 from pydicom import uid
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # so that its neighbours can be run as programs
+# so that its neighbours can be run as programs
+sys.path += [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1] / "common")]
+
+from dicom_fixture import ABSENT, ct_slice, dicom_bytes
 
 PX = 64
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -238,34 +241,17 @@ def packed_bmp(side: int = 4000) -> bytes:
 
 def ct(stored: np.ndarray | None = None, absent: Sequence[str] = (), **tags: object) -> pydicom.Dataset:
     """A CT slice; `tags` are set and `absent` ones left out."""
-    stored = SLICE.astype(np.int16) - 40 if stored is None else stored
-    data = pydicom.Dataset()
-    data.SOPClassUID, data.SOPInstanceUID = uid.CTImageStorage, "1.2.3"
-    data.Modality, data.PhotometricInterpretation, data.SamplesPerPixel = "CT", "MONOCHROME2", 1
-    data.PatientID, data.SeriesInstanceUID = "7", "1.2.3.4"
-    data.Rows, data.Columns = stored.shape[-2:]
-    data.PixelSpacing = [0.5, 0.5]
-    bits = 8 * stored.itemsize
-    data.BitsAllocated, data.BitsStored, data.HighBit = bits, bits, bits - 1
-    data.PixelRepresentation = int(stored.dtype.kind == "i")
-    data.RescaleSlope, data.RescaleIntercept = 1, 0
-    data.PixelData = stored.tobytes()
-    data["PixelData"].VR = "OW"
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    for tag, value in tags.items():
-        setattr(data, tag, value)
-    for tag in absent:
-        del data[tag]
-    return data
+    known = {"PatientID": "7", "SeriesInstanceUID": "1.2.3.4", "PixelSpacing": [0.5, 0.5]}
+    return ct_slice(
+        SLICE.astype(np.int16) - 40 if stored is None else stored,
+        **(known | tags | dict.fromkeys(absent, ABSENT)),
+    )
 
 
 def dicom(data: pydicom.Dataset, syntax: str | None = None) -> bytes:
     if syntax:
         data.file_meta.TransferSyntaxUID = syntax
-    stream = io.BytesIO()
-    data.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
+    return dicom_bytes(data)
 
 
 def big_endian() -> bytes:
