@@ -146,7 +146,18 @@ def outcome(directory: Path) -> dict[str, Any]:
         name: value
         for name, value in record.document.items()
         if name
-        not in ("timings", "memory", "energy", "started", "finished", "resumed", "command", "git_commit")
+        not in (
+            "timings",
+            "memory",
+            "energy",
+            "started",
+            "finished",
+            "resumed",
+            "command",
+            "git_commit",
+            "files",
+            "seal_sha256",
+        )
     }
     files = {name: (folder / name).read_bytes() for name in ("predictions.npz", "model.safetensors")}
     history = pd.read_csv(folder / "history.csv").drop(columns=SECONDS)
