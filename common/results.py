@@ -153,6 +153,14 @@ class RunRecord:
         """Of a segmenter."""
         return read_mask_predictions(self._own("predictions.npz"))
 
+    def change(self) -> str:
+        """That a file which scores need was changed since, in a sentence; empty where none was."""
+        try:
+            self._own("predictions.npz")
+        except StudyError as error:
+            return str(error)
+        return ""
+
     def _own(self, name: str) -> Path:
         """A file that the run wrote. Raises StudyError where it is another by now."""
         seals.check_file(self.directory / name, self.document)

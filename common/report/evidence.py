@@ -8,6 +8,7 @@ set is judged by the runs of all folds, so there a seed's value is the mean over
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -176,7 +177,7 @@ def read_predictions(
         try:
             predictions = record.predictions()
         except StudyError as error:
-            notes.append(f"{name} is not scored: {error}.")
+            notes.append(f"{name} is not scored: {without_place(error, record)}.")
             continue
         if not ((predictions.y_score >= 0) & (predictions.y_score <= 1)).all():  # NaN is not
             notes.append(f"{name} is not scored: its predictions are not all probabilities from 0 to 1.")
@@ -189,6 +190,11 @@ def read_predictions(
         else:
             usable[run.framework, run.seed, run.fold] = predictions
     return usable, notes
+
+
+def without_place(error: StudyError, record: RunRecord) -> str:
+    """An error's words on a file of a run, without where the study lies: a report to share does not tell."""
+    return str(error).replace(f"{record.directory}{os.sep}", f"runs/{record.run.path}/")
 
 
 def largest_rectangle(fold_sets: Sequence[set[int]]) -> tuple[int, ...]:

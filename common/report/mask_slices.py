@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.errors import StudyError
 from common.metrics.counts import ratio
 from common.metrics.segmentation import PixelCounts, scores_from_counts
-from common.report.evidence import largest_rectangle, ordered
+from common.report.evidence import largest_rectangle, ordered, without_place
 from common.results import MaskPredictions, RunRecord, unpack_masks
 
 TEST, EXTERNAL = "test", "external"  # parts of the split
@@ -105,7 +105,7 @@ def read_masks(records: Sequence[RunRecord]) -> tuple[dict[Key, MaskPredictions]
             found = record.mask_predictions()
             fault = fault_of(found, next(iter(usable.values()), found))
         except StudyError as error:
-            fault = str(error)
+            fault = without_place(error, record)
         if fault:
             notes.append(f"{run.framework}, seed {run.seed}, fold {run.fold} is not scored: {fault}.")
         else:

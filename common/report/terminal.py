@@ -93,10 +93,12 @@ def _summary(study_directory: Path) -> RenderableType:
         parts.append(Text(sentence, style="yellow"))
     parts += [Text(printable(f"not done: {one['title']}: {one['reason']}")) for one in skipped_tasks(audit)]
     for one in record.runs:
+        run = one.run
+        name = f"{run.task}, {run.model}, {run.framework}, seed {run.seed}, fold {run.fold}"
         if not one.complete:
-            run = one.run
-            name = f"{run.task}, {run.model}, {run.framework}, seed {run.seed}, fold {run.fold}"
             parts.append(Text(printable(f"failed: {name}: {one.document.get('reason')}"), style="red"))
+        elif fault := one.change():
+            parts.append(Text(printable(f"not scored: {name}: {fault}"), style="red"))
     parts.append(Text(config.NOTICE, style="dim"))
     return Group(*parts)
 

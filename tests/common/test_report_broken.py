@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report_fixture import write_words
-from study_fixture import make_study
+from rich.console import Console
+from study_fixture import make_study, seal_records
 
 from common import results
 from common.config import Run
+from common.report import terminal_summary
 from common.report.alerts import Alert, alerts
 from common.report.audit_views import audit_section
 from common.report.checks import study_checks
@@ -152,3 +156,25 @@ def test_a_run_that_collapsed_is_named_and_stays(tmp_path: Path) -> None:
     start = "1 of 4 runs gave every image the same answer and stopped early: binary, cnn, keras-tensorflow"
     assert one.sentence.startswith(f"{start}, aligned lane, seed 1, fold 0.")
     assert len(results.read_study(directory).complete) == 4
+
+
+def test_predictions_that_were_changed_are_named_and_not_scored(tmp_path: Path) -> None:
+    """The truth for scores would be a perfect model."""
+    directory = make_study(tmp_path / "demo", seeds=2)
+    seal_records(directory)
+    run = Run("binary", "cnn", TORCH, "aligned", 1, 0)
+    path = results.run_directory(directory, run) / "predictions.npz"
+    found = results.read_predictions(path)
+    results.write_predictions(path, dataclasses.replace(found, y_score=found.y_true * 0.8 + 0.1))
+    write_words(directory)
+    fault = "predictions.npz is not the file that was written there"
+    text = (directory / "report.html").read_text(encoding="utf-8")
+    top = text[text.index("<body") : text.index('class="bar"')]
+    assert f"torch, seed 1, fold 0 is not scored: runs/{run.path}/{fault}" in top
+    assert str(tmp_path) not in text
+    scored = results.read_json(directory / "summary.json")["aligned/binary/cnn/torch/auroc_score"]
+    assert scored["seeds"] == 1
+    assert scored["maximum"] < 1
+    stream = io.StringIO()
+    Console(file=stream, width=400).print(terminal_summary(directory))
+    assert f"not scored: binary, cnn, torch, seed 1, fold 0: {path.parent}/{fault}" in stream.getvalue()

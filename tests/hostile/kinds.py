@@ -447,7 +447,9 @@ def sealed(write: Callable[[Path], int]) -> Callable[[Path], int]:
     """What `write` does, done to a study whose records have the digests that this version writes."""
 
     def write_sealed(root: Path) -> int:
-        records.seal(root)
+        from study_fixture import seal_records
+
+        seal_records(root)
         return write(root)
 
     return write_sealed

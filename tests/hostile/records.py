@@ -162,18 +162,6 @@ def write_study(directory: Path, names: tuple[str, str] | None = None) -> Path:
     return directory
 
 
-def seal(directory: Path) -> None:
-    """Records with the digests that this version writes."""
-    from common import results, seals
-
-    for record in (directory / "runs").rglob("run.json"):
-        files = seals.file_digests(record.parent, ("predictions.npz", "history.csv"))
-        results.write_json(record, seals.sealed(results.read_json(record) | {"files": files}))
-    study = results.read_json(directory / "study.json")
-    files = seals.file_digests(directory / "data", ("samples.csv", "split.csv"))
-    results.write_json(directory / "study.json", study | {"files": files})
-
-
 NASTY: tuple[Any, ...] = (
     None, True, "", "x", "../../../escape", "/etc/passwd", "<script>alert(1)</script>", "=1+1", "\x1b]0;title\x07",
     "\ud800", "\u202egnp", "NaN", 0, -1, 3, 10**6, 10**30, 10**4000, -(10**18), 0.5, 1e308, float("inf"), float("nan"),
