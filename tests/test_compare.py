@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -11,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from report_fixture import leave_figures
 
 import compare
 from common.config import FRAMEWORKS, MODELS, NOTICE, Phantom
@@ -51,6 +54,15 @@ def run(
         check=False,
         timeout=TIMEOUT_SECONDS,
     )
+
+
+def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same command in this process, which has loaded what a start would load again, with empty figures."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        leave_figures(patch)
+        code = compare.main([*map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def times(directory: Path) -> dict[str, int]:
@@ -156,13 +168,13 @@ def test_a_study_goes_on_where_it_stopped(first: tuple[StudyRecord, str], data: 
     shutil.copytree(first[0].directory, directory)  # keeps the times
     before = times(directory / "runs")
     asked = ("study", "--data", data, *SMALL, "--frameworks", "torch", "--out", directory)
-    again = run(*asked, "--seeds", 1)
+    again = run_here(*asked, "--seeds", 1)
     assert again.returncode == 0, again.stderr
     assert "1 of 1 runs are finished already and kept" in again.stdout
     assert times(directory / "runs") == before
     assert read_study(directory).study.frameworks == BOTH
 
-    grown = run(*asked, "--seeds", 2)
+    grown = run_here(*asked, "--seeds", 2)
     assert grown.returncode == 0, grown.stderr
     after = times(directory / "runs")
     assert {name: after[name] for name in before} == before
@@ -180,7 +192,7 @@ def test_natively_each_framework_is_left_its_own_and_the_rest_stays(
     first: tuple[StudyRecord, str], data: Path, tmp_path: Path
 ) -> None:
     directory = tmp_path / "native"
-    answer = run("study", "--data", data, "--seeds", 1, "--lane", "native", *SMALL, "--out", directory)
+    answer = run_here("study", "--data", data, "--seeds", 1, "--lane", "native", *SMALL, "--out", directory)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     aligned, record = first[0], read_study(directory)
     torch, keras = (found.document for found in record.complete)
@@ -217,9 +229,9 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyRecord, str]:
     phantom = Phantom(patients=12, slices_min=4, slices_max=5, image_size=64)
     write_phantom(folder / "heads", phantom, "strokes")
     asked = ("--data", folder / "heads", "--seeds", 1, "--workers", 2, *LIGHT, "--out", folder / "study")
-    answer = run("study", *asked, "--tasks", "subtype", "--models", "densenet121")
+    answer = run_here("study", *asked, "--tasks", "subtype", "--models", "densenet121")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    answer = run("study", *asked, "--models", "cnn", "unet", "--tasks", "binary", "segmentation")
+    answer = run_here("study", *asked, "--models", "cnn", "unet", "--tasks", "binary", "segmentation")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stderr == ""
     return read_study(folder / "study"), answer.stdout
@@ -290,7 +302,7 @@ def test_the_report_has_every_task_and_the_two_stages(tasks: tuple[StudyRecord, 
 def test_a_proof_stands_beside_a_study(first: tuple[StudyRecord, str], data: Path, tmp_path: Path) -> None:
     directory = tmp_path / "small"
     shutil.copytree(first[0].directory, directory)
-    answer = run(
+    answer = run_here(
         "parity", "--models", "cnn", "--frameworks", "keras-tensorflow", "--profile", "quick", "--steps", 3,
         "--workers", 1, "--data", data, "--out", directory,
     )  # fmt: skip
@@ -336,7 +348,7 @@ def test_a_ladder_stands_beside_a_study_and_ends_in_lockstep(
         "--out",
         directory,
     )
-    answer = run(*asked, "--seeds", 1, "--steps", 2)
+    answer = run_here(*asked, "--seeds", 1, "--steps", 2)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stderr == ""
     table = pd.read_csv(directory / "ladder.csv").query("measure == 'loss'").set_index(["arm", "rung"])
@@ -357,7 +369,7 @@ def test_a_ladder_stands_beside_a_study_and_ends_in_lockstep(
     runs = [name for name in before if name.startswith("runs/")]
     assert [after[name] for name in runs] == [before[name] for name in runs]
 
-    refused = run(*asked, "--seeds", 1, "--steps", 3)
+    refused = run_here(*asked, "--seeds", 1, "--steps", 3)
     assert refused.returncode == 2
     assert_one_sentence(
         refused.stderr, str(directory), "steps 2, and 3 was asked for", "choose another --out"
@@ -430,7 +442,7 @@ def test_a_killed_study_goes_on_and_ends_as_if_undisturbed(
     (runs[1] / "history.csv").write_text("half", encoding="utf-8")
     assert len(read_study(directory).runs) == 1
 
-    answer = run(*asked)
+    answer = run_here(*asked)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "1 of 2 runs are finished already and kept" in answer.stdout
     assert times(runs[0]) == finished

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import house
 import mirror
+import order
 import pytest
 
 from common.config import PROFILES
@@ -98,6 +99,10 @@ def test_requirements_suffice_for_one_stack_alone() -> None:
 def test_nothing_unpickles_evaluates_or_uses_a_shell() -> None:
     violations = house.check_dangerous(ROOT)
     assert not violations, listed(violations)
+
+
+def test_files_that_begin_first_are_there() -> None:
+    assert [name for name in order.HEAVY if not (order.TESTS / name).is_file()] == []
 
 
 def test_files_are_short() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,6 @@ SUITES = (
     "devices_suite.py",
 )
 KERAS_SUITES = (*SUITES, "own_forms_suite.py")
-# XLA compiles every operation, model and step anew; its optimizer is most of that time, and none of our code
-QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def require(framework: str) -> None:
@@ -33,13 +32,27 @@ def require(framework: str) -> None:
         pytest.skip(f"{framework} needs {' and '.join(missing)}")
 
 
+def quick_compilation(folder: Path) -> dict[str, str]:
+    """The environment of a child in which JAX spends less on compiling, which is most of its time.
+
+    XLA compiles every operation, model and step anew. Its optimizer, which is none of our code, is left out, and what
+    is the same program again comes from `folder`: of one process alone, since JAX does not write there atomically.
+    """
+    return {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 def run_suite(framework: str, *files: str, left_out: str = "", **environment: str) -> str:
     """Run test files of this folder for a framework, in float64 with one thread.
 
     `left_out` is pytest's -k of what is not run; `environment` stands beside that of a worker. Returns what went wrong:
     nothing where tests passed, none failed and none was skipped.
     """
-    settings = worker_environment(framework, "cpu", "float64", threads=1) | QUICK_COMPILATION
+    settings = worker_environment(framework, "cpu", "float64", threads=1)
     settings |= {"STUDY_IMPLEMENTATION": module_of(framework), "STUDY_FRAMEWORK": framework}
     options = [
         "-q",
@@ -48,15 +61,17 @@ def run_suite(framework: str, *files: str, left_out: str = "", **environment: st
         "--tb=short",
         *(["-k", f"not ({left_out})"] if left_out else []),
     ]
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *(str(HERE / name) for name in files)],
-        cwd=HERE.parents[1],
-        env=settings | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_SECONDS,
-    )
+    command = [sys.executable, "-m", "pytest", *options, *(str(HERE / name) for name in files)]
+    with tempfile.TemporaryDirectory() as folder:
+        answer = subprocess.run(
+            command,
+            cwd=HERE.parents[1],
+            env=settings | quick_compilation(Path(folder)) | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
+        )
     whole = re.search(r"^\d+ passed(, \d+ deselected)? in ", answer.stdout, re.MULTILINE)  # none skipped
     return "" if answer.returncode == 0 and whole else f"the suite fails for {framework}:\n{answer.stdout}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from children import HERE, QUICK_COMPILATION, TIMEOUT_SECONDS, require
+from children import HERE, TIMEOUT_SECONDS, quick_compilation, require
 
 from common.config import Phantom
 from common.data.phantom import write_phantom
@@ -39,9 +39,10 @@ def test_two_devices_train_as_one(framework: str, tmp_path: Path) -> None:
     def train(devices: int) -> dict[str, np.ndarray]:
         settings = worker_environment(framework, "cpu", "float64", threads=1, devices=devices)
         settings |= {"STUDY_IMPLEMENTATION": module_of(framework), "STUDY_FRAMEWORK": framework}
+        settings |= quick_compilation(tmp_path / f"compiled-{devices}")
         out = tmp_path / f"{devices}.npz"
         words = [HERE / "replicated.py", out, devices, *MODELS[framework]]
-        run(*words, environment=settings | QUICK_COMPILATION)
+        run(*words, environment=settings)
         with np.load(out) as found:
             return dict(found)
 
