@@ -21,6 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from common import config
+from common.data.bounds import Bound
 from common.data.images import ImageError, read_image, resize_image
 
 OnProgress = Callable[[int, int], object]  # pictures done, pictures in all
@@ -42,6 +43,8 @@ BLOCK = (
 )
 BLOCK_BYTES = 64 * 2**20
 TILE = 1024  # of the others at a time
+COPY_DIRECTIONS = 64  # for a bound that rules out nearly all that are no copies
+ROWS = 16  # pictures whose bounds are looked at together: few, for what one of them needs is computed for all
 NEIGHBOURS = 2
 
 
@@ -101,10 +104,11 @@ def shared_across(
 def copies(prints: Fingerprints, source: NDArray[np.object_]) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, of pictures of different sources that are copies of one slice."""
     pairs = []
-    for start, frame, head in similarities(prints):
-        found = np.maximum(frame, head) > config.COPY_SIMILARITY
-        found &= source[start : start + len(frame), None] != source[None]
-        pairs += [(start + int(i), int(j)) for i, j in np.argwhere(found) if start + i < j]
+    for rows, above in bounds(prints, np.arange(len(prints.frame)), COPY_DIRECTIONS):
+        columns = np.flatnonzero((above > config.COPY_SIMILARITY).any(axis=0))
+        found = likeness_of(prints, rows, columns) > config.COPY_SIMILARITY
+        found &= (source[rows, None] != source[columns]) & (rows[:, None] < columns)
+        pairs += [(int(rows[i]), int(columns[j])) for i, j in np.argwhere(found)]
     return pairs
 
 
@@ -150,22 +154,47 @@ def cut_head(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture[top : top + height, left : left + width]
 
 
+def bounds(
+    prints: Fingerprints, rows: NDArray[np.int64], directions: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Some of the rows, and what their `likeness_of` all pictures does not exceed, (up to ROWS, n)."""
+    of_frames, of_heads = (Bound.of(one, LENGTH, directions) for one in (prints.frame, prints.head))
+    for start in range(0, len(rows), ROWS):
+        some = rows[start : start + ROWS]
+        yield some, np.maximum(of_frames.above(some), of_heads.above(some))
+
+
+def likeness_of(
+    prints: Fingerprints, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The larger of the correlations of frames and of heads, (rows, columns)."""
+    return np.maximum(_products(prints.frame, rows, columns), _products(prints.head, rows, columns))
+
+
 def similarities(prints: Fingerprints) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """(first row, correlations of the frames, of the heads), each (up to BLOCK, n), by blocks of bounded size."""
     count = len(prints.frame)
-    step = max(1, min(BLOCK, BLOCK_BYTES // (4 * max(1, count))))
+    step = rows_at_once(count)
+    everyone = np.arange(count)
     for start in range(0, count, step):
-        rows = slice(start, start + step)
-        yield start, _products(prints.frame, rows), _products(prints.head, rows)
+        rows = everyone[start : start + step]
+        yield start, _products(prints.frame, rows, everyone), _products(prints.head, rows, everyone)
 
 
-def _products(prints: NDArray[np.int16], rows: slice) -> NDArray[np.float32]:
-    """Correlations of some fingerprints with all, exact in float32 (see `LENGTH`)."""
+def rows_at_once(count: int) -> int:
+    """How many pictures are compared with all `count` in one go."""
+    return max(1, min(BLOCK, BLOCK_BYTES // (4 * max(1, count))))
+
+
+def _products(
+    prints: NDArray[np.int16], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Correlations of some fingerprints with others, exact in float32 (see `LENGTH`)."""
     some = prints[rows].astype(np.float32)
-    found = np.empty((len(some), len(prints)), np.float32)
-    for first in range(0, len(prints), TILE):
+    found = np.empty((len(rows), len(columns)), np.float32)
+    for first in range(0, len(columns), TILE):
         others = slice(first, first + TILE)
-        found[:, others] = some @ prints[others].astype(np.float32).T
+        found[:, others] = some @ prints[columns[others]].astype(np.float32).T
     found *= np.float32(1 / LENGTH**2)
     return found
 

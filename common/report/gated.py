@@ -20,7 +20,7 @@ from common.report import evidence
 from common.report.mask_evidence import TASK
 from common.report.mask_levels import MaskArm, MaskLevel, Values
 from common.report.mask_scores import score_levels
-from common.report.mask_slices import TEST, Key, SliceArm, Slices, gather, read_masks, rectangle
+from common.report.mask_slices import TEST, Key, SliceArm, Slices, gather, read_masks, rectangle, some_slices
 from common.report.scores import Scores
 from common.results import MaskPredictions, RunRecord, StudyRecord
 
@@ -110,10 +110,7 @@ def read_gates(records: Sequence[RunRecord], task: str) -> tuple[dict[Key, dict[
 
 def keep(found: MaskPredictions, let: dict[str, bool]) -> MaskPredictions:
     """The test slices that the gate answered too."""
-    both = (found.split == TEST) & np.isin(found.sample_id, list(let))
-    return MaskPredictions(
-        **{name: getattr(found, name)[both] for name in MaskPredictions.__dataclass_fields__}
-    )
+    return some_slices(found, (found.split == TEST) & np.isin(found.sample_id, list(let)))
 
 
 def cascade_levels(

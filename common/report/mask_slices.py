@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,11 @@ def mask_dice(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]
 
 
 def read_masks(records: Sequence[RunRecord]) -> tuple[dict[Key, MaskPredictions], list[str]]:
-    """The usable predictions, all on one grid, and a sentence for each file that is not usable."""
+    """The usable predictions of the slices that are judged, all on one grid, and a sentence for each file that is not
+    usable. Runs of one truth share its array, so that a further run costs its own masks alone.
+    """
     usable: dict[Key, MaskPredictions] = {}
+    truths: dict[bytes, NDArray[np.uint8]] = {}
     notes = []
     for record in records:
         run = record.run
@@ -109,8 +113,17 @@ def read_masks(records: Sequence[RunRecord]) -> tuple[dict[Key, MaskPredictions]
         if fault:
             notes.append(f"{run.framework}, seed {run.seed}, fold {run.fold} is not scored: {fault}.")
         else:
-            usable[run.framework, run.seed, run.fold] = found
+            judged = some_slices(found, np.isin(found.split, (TEST, EXTERNAL)))
+            truth = truths.setdefault(hashlib.sha256(judged.y_true).digest(), judged.y_true)
+            usable[run.framework, run.seed, run.fold] = replace(judged, y_true=truth)
     return usable, notes
+
+
+def some_slices(found: MaskPredictions, keep: NDArray[np.bool_]) -> MaskPredictions:
+    """The kept rows."""
+    return MaskPredictions(
+        **{name: getattr(found, name)[keep] for name in MaskPredictions.__dataclass_fields__}
+    )
 
 
 def fault_of(found: MaskPredictions, first: MaskPredictions) -> str:
@@ -176,7 +189,7 @@ def gather(
             if first is None:
                 continue
             if all(same_slices(one, first) for one in found):
-                kept[seed] = found
+                kept[seed] = [replace(one, y_true=first.y_true) for one in found]
             else:
                 notes.append(
                     f"{framework}, seed {seed} is not scored: its {part} slices are not the others'."

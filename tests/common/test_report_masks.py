@@ -27,6 +27,7 @@ from common.report.mask_figures import MANY_POINTS, dice_strip, mask_figures, ru
 from common.report.mask_gallery import build_mask_gallery, choose, path_data, runs_drawn, trace
 from common.report.mask_levels import MASK_DIRECTION, MASK_TITLE
 from common.report.mask_scores import score_masks
+from common.report.mask_slices import read_masks
 from common.report.plotting import COLOURS, Picture, style
 from common.report.scores import Scores
 from common.report.segmentation import SegmentationSection, segmentation_section
@@ -92,6 +93,19 @@ def test_lesion_scores_are_means_over_the_slices_with_a_lesion(study: Path) -> N
             assert score.ci_low < score.mean < score.ci_high
         (in_mm,) = (s for s in scores.of("lesion", "hd95_mm") if s.framework == framework)
         assert in_mm.mean == pytest.approx(PIXEL_MM * np.mean(distance))
+
+
+def test_a_further_run_costs_its_own_masks_alone(study: Path) -> None:
+    """Of a large study the truth of every run, and slices that nobody judges, would fill the memory."""
+    comparison = compared(study)
+    assert comparison.test is not None
+    runs = [run for arm in comparison.test.arms for run in arm.runs]
+    assert len(runs) > 2
+    assert {id(run.y_true) for run in runs} == {id(comparison.test.truth)}
+    found, _ = read_masks(comparison.records)
+    assert len({id(one.y_true) for one in found.values()}) == 1
+    assert all("val" not in one.split for one in found.values())
+    assert (read(study, TORCH, 0).split == "test").all()
 
 
 def test_clean_slices_are_scored_apart(study: Path) -> None:

@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common import config
-from common.data import similarity
+from common.data import likeness, similarity
 from common.data.cache import build_cache
 from common.data.layouts import open_dataset
 from common.data.likeness import compare_looks
@@ -171,6 +173,69 @@ def test_blocks_of_any_size_give_the_same_products(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(np.concatenate([rows for _, rows, _ in blocks]), whole)
     exact = frame.astype(np.int64) @ frame.T
     np.testing.assert_array_equal(whole, exact.astype(np.float32) * np.float32(1 / LENGTH**2))
+
+
+@st.composite
+def many_prints(draw: st.DrawFn) -> Fingerprints:
+    """Heads with their slices, copies among them, equal ones and blank ones, in any order."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    width, heads = draw(st.sampled_from([3, 24, 96])), draw(st.integers(1, 6))
+    own = rng.normal(size=(heads, width))
+    frames = []
+    for _ in range(2):  # frame and head
+        of = np.random.default_rng(7).integers(
+            heads, size=draw(st.integers(0, 40)) if not frames else len(frames[0])
+        )
+        spread = rng.choice([0.0, 0.02, 0.3, 2.0], size=(len(of), 1))
+        vectors = own[of] + spread * rng.normal(size=(len(of), width))
+        vectors *= LENGTH / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        vectors[rng.random(len(of)) < 0.1] = 0
+        frames.append(np.trunc(vectors).astype(np.int16))
+    return Fingerprints(*frames)
+
+
+@given(
+    many_prints(), st.sampled_from([1, 2, 64]), st.sampled_from([2, 256]), st.sampled_from([0.0, 1 / 16, 1.0])
+)
+def test_what_a_bound_rules_out_changes_nothing(
+    prints: Fingerprints, rows: int, directions: int, many: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "ROWS", rows)
+        patch.setattr(similarity, "COPY_DIRECTIONS", directions)
+        patch.setattr(likeness, "DIRECTIONS", (directions, 3 * directions))
+        patch.setattr(likeness, "FEW", 0)
+        patch.setattr(likeness, "MANY", many)
+        nearest, alike = likeness.compare_prints(prints)
+        source = np.array(["a", "b"], dtype=object)[np.arange(len(prints.frame)) % 2]
+        shared = similarity.copies(prints, source)
+    # All with all, in whole numbers
+    of_frames, of_heads = (one.astype(np.int64) @ one.T for one in (prints.frame, prints.head))
+    like = np.maximum(of_frames, of_heads).astype(np.float32) * np.float32(1 / LENGTH**2)
+    np.fill_diagonal(like, 0)
+    expected = [int(row.argmax()) if row.max() > 0 else -1 for row in like]
+    assert nearest.tolist() == expected
+    copies = [(int(i), int(j)) for i, j in np.argwhere(like > config.COPY_SIMILARITY) if i < j]
+    assert alike == [(i, j, float(like[i, j])) for i, j in copies]
+    assert shared == [(i, j) for i, j in copies if source[i] != source[j]]
+
+
+def test_most_pairs_are_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    heads = rng.normal(size=(60, 16)) @ rng.normal(size=(16, 1024))
+    vectors = np.repeat(heads, 10, axis=0) + rng.normal(size=(600, 1024))
+    frame = (vectors * LENGTH / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.int16)
+    compared = []
+    exact = similarity.likeness_of
+
+    def counted(prints: Fingerprints, rows: Image, columns: Image) -> Image:
+        compared.append(len(rows) * len(columns))
+        return exact(prints, rows, columns)
+
+    monkeypatch.setattr(likeness, "likeness_of", counted)
+    monkeypatch.setattr(likeness, "FEW", 0)
+    likeness.compare_prints(Fingerprints(frame, frame))
+    assert sum(compared) < 600**2 / 3
 
 
 def test_drawn_slices_are_not_compared(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,13 @@ def test_no_table_starts_a_formula(study: Path) -> None:
     whole = "".join(path.read_text(encoding="utf-8") for path in paths)
     assert "'=HYPERLINK" in whole
     assert "'-2+3 (1)" in whole
+
+
+def test_every_figure_is_sound_xml(study: Path) -> None:
+    paths = list(study.glob("figures/*.svg"))
+    assert len(paths) > 5
+    for path in paths:
+        ElementTree.parse(path)  # which refuses control characters too
 
 
 def assert_no_formula(text: str) -> None:
