@@ -114,7 +114,7 @@ def read_masks(records: Sequence[RunRecord]) -> tuple[dict[Key, MaskPredictions]
             notes.append(f"{run.framework}, seed {run.seed}, fold {run.fold} is not scored: {fault}.")
         else:
             judged = some_slices(found, np.isin(found.split, (TEST, EXTERNAL)))
-            truth = truths.setdefault(hashlib.sha256(judged.y_true).digest(), judged.y_true)
+            truth = truths.setdefault(hashlib.sha256(judged.y_true.tobytes()).digest(), judged.y_true)
             usable[run.framework, run.seed, run.fold] = replace(judged, y_true=truth)
     return usable, notes
 
