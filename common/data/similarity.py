@@ -159,9 +159,12 @@ def bounds(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Some of the rows, and what their `likeness_of` all pictures does not exceed, (up to ROWS, n)."""
     of_frames, of_heads = (Bound.of(one, LENGTH, directions) for one in (prints.frame, prints.head))
-    for start in range(0, len(rows), ROWS):
-        some = rows[start : start + ROWS]
-        yield some, np.maximum(of_frames.above(some), of_heads.above(some))
+    step = rows_at_once(len(prints.frame))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]  # many, for memory is read once for all of them
+        above = np.maximum(of_frames.above(some), of_heads.above(some))
+        for first in range(0, len(some), ROWS):
+            yield some[first : first + ROWS], above[first : first + ROWS]
 
 
 def likeness_of(
