@@ -16,7 +16,7 @@ import pytest
 from interpreter_fixture import write_interpreter
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import attempts, config, engines, interpreters, measure
+from common import attempts, config, engines, fence, interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.engines import (
     check_framework,
@@ -387,6 +387,9 @@ def test_what_a_worker_really_gets(scene: Scene) -> None:
         assert seen["argv"][:3] == ["run", str(scene.directory), str(run.path)]
         assert seen["argv"][3:6] == ["--threads", "1", "--supervised"]
         assert seen["argv"][7].isdigit()  # one core
+        (attempt,) = read_json(run_directory(scene.directory, run) / attempts.FILE)["attempts"]
+        assert seen["argv"][8:] == ["--attempt", attempt["token"]]
+        assert not (run_directory(scene.directory, run) / fence.NAME).exists()
         assert scene.status(run) == ("complete", None)
         (pid, steps) = scene.of(run)[1:3]
         assert pid == {"pid": seen["pid"]}
@@ -580,13 +583,19 @@ def test_two_frameworks_in_processes_of_their_own(prepared: Path) -> None:
         assert record.document["variables"].items() >= WORKER_ENVIRONMENT.items()
         assert record.document["threads"] == 1
         assert record.document["environment"]["cores"] == "1"
+        (attempt,) = read_json(run_directory(prepared, run) / attempts.FILE)["attempts"]
+        assert record.document["attempt"] == attempt["token"]
     assert documents[0]["weights"] == documents[1]["weights"]
     assert documents[0]["batches"] == documents[1]["batches"]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
 def test_workers_end_when_their_study_is_killed(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
+    """A stopped one too, which would else go on beside its successor."""
+    if stopped and sys.platform != "linux":
+        pytest.skip("only Linux ends a process with the one that started it")
     pid_file = tmp_path / "pid"
     monkeypatch.setenv("TINY_HANGS", str(pid_file))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
@@ -595,6 +604,8 @@ def test_workers_end_when_their_study_is_killed(
         assert wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", seconds=60)
         worker = int(pid_file.read_text())
         assert not gone(worker)
+        if stopped:
+            os.kill(worker, signal.SIGSTOP)
     finally:
         driver.kill()
         driver.wait()

@@ -24,7 +24,7 @@ from rich.console import Console
 from test_engines import FAKE_WORKER, HERE, ROOT, gone, wait_until
 from tiny import RECIPE, make_study, tiny_world, write_pictures
 
-from common import attempts, config, engines, interpreters, measure, ray_cluster
+from common import attempts, config, engines, fence, interpreters, measure, node, ray_cluster, workers
 from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
@@ -256,6 +256,8 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
         assert (run_directory(there, run) / "run.log").exists()
     first, last = attempts_of(there, faults["lost"])
     assert first["node"]["id"] != last["node"]["id"]
+    record = read_json(run_directory(there, faults["lost"]) / "run.json")
+    assert record["attempt"] == last["token"] != first["token"]
     assert not list(there.glob(f"{MARK}*"))
     assert read_study(there).document == {**read_json(there / "study.json")}
 
@@ -465,6 +467,18 @@ def test_without_an_address_ray_is_started_here_and_ended() -> None:
 
     patiently(look)
     assert not ray.is_initialized()
+
+
+def test_what_travels_to_a_node_needs_nothing_of_ours_there(tmp_path: Path) -> None:
+    """By value, and so does all that it refers to."""
+    for module in (workers, fence, node):
+        ray.cloudpickle.register_pickle_by_value(module)
+    sent = [node.carry_out, node.answer, node.forget, node.Mailbox]
+    (tmp_path / "sent").write_bytes(ray.cloudpickle.dumps(sent))
+    read = "import pickle, sys; print([one.__name__ for one in pickle.load(open('sent', 'rb'))])"
+    read += "; assert 'common' not in sys.modules"
+    said = subprocess.check_output([sys.executable, "-I", "-c", read], cwd=tmp_path, text=True)
+    assert said.strip() == "['carry_out', 'answer', 'forget', 'Mailbox']"
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
