@@ -53,7 +53,10 @@ def connected(engine: Engine) -> Iterator[Any]:
     try:
         ray.init(address=engine.address or "local", **options)
     except Exception as error:  # Ray raises anything here, a bare Exception too
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = (
+            lines[-1] if lines[0].endswith(":") else lines[0]
+        )  # of a traceback, as Ray's client server sends one
         raise StudyError(
             f"the Ray cluster {engine.address or 'of this machine'} cannot be joined ({said[:300]}); give --address as "
             "`ray start` named it, from a node of the cluster, or ray://HOST:10001 from elsewhere"

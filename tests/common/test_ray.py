@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ from common.study import carry_out, missing_runs, prepare_study
 __all__ = ["tiny_world"]  # a fixture
 
 ray = pytest.importorskip("ray", reason="ray is not installed (common/requirements-ray.txt)")
+# Ray forgets the log of its client server
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*ray_client_server:ResourceWarning")
 STORE_BYTES = 80 * 2**20
 SECONDS = 240.0  # for anything to happen on a busy machine
 
@@ -90,6 +93,7 @@ class World:
     cluster: Any
     hangs: Path  # a file here named as a run makes its first try hang, and then holds its pid
     engine: Engine
+    client: Engine  # as from a machine outside of the cluster
 
     def add_node(self, **resources: int) -> Any:
         wanted = {"num_cpus": 1, "object_store_memory": STORE_BYTES} | resources
@@ -102,7 +106,8 @@ def patiently(start: Callable[[], Any]) -> Any:
         try:
             return start()
         except Exception as error:
-            if tries == 2 or "timed out during startup" not in str(error):
+            late = ("timed out during startup", "Starting Ray client server failed")
+            if tries == 2 or not any(words in str(error) for words in late):
                 raise
     raise AssertionError
 
@@ -130,12 +135,21 @@ def world_in(folder: Path) -> Iterator[World]:
             "num_cpus": 1,
             "object_store_memory": STORE_BYTES,
             "include_dashboard": False,
+            "ray_client_server_port": (port := free_port()),
             # a lost node is told after some seconds, and a busy machine is not taken for one
             "_system_config": {"health_check_period_ms": 2000, "health_check_failure_threshold": 5},
         }
         cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
-        yield World(cluster, folder / "hangs", Engine("ray", cluster.address))
+        outside = Engine("ray", f"ray://127.0.0.1:{port}")
+        yield World(cluster, folder / "hangs", Engine("ray", cluster.address), outside)
         cluster.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 class Told:
@@ -435,6 +449,30 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
     assert any(line.startswith("Ray: 1 node with 1 CPUs, 0 GPUs and ") for line in lines)
     assert any(line.endswith("done") and line.startswith("[1/1]") for line in lines)
     assert not list(there.glob(f"{MARK}*"))
+
+
+def test_a_cluster_may_be_used_from_outside(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Ray Client: runs, tries, events and an interrupt as on a node of the cluster."""
+    pytest.importorskip("grpc", reason="ray[client] is not installed")
+    as_worker("fake_worker", monkeypatch)
+    study, told, pids = fake_study(tmp_path, {1: "killed once", 2: "sleeps"}, seeds=3), Told(), []
+    runs = study.runs()
+
+    def interrupt(run: Run, event: dict[str, Any]) -> None:
+        told(run, event)
+        if run.seed == 2 and "pid" in event:
+            pids.append(event["pid"])
+            raise KeyboardInterrupt
+
+    patiently(lambda: execute(tmp_path, study, runs[:2], told, world.client))
+    with pytest.raises(KeyboardInterrupt):
+        patiently(lambda: execute(tmp_path, study, runs[2:], interrupt, world.client))
+    assert [told.of(run, "complete") for run in runs] == [[True], [True], []]
+    assert "killed by SIGKILL" in told.of(runs[1], "again")[0]
+    assert wait_until(lambda: gone(pids[0]), 40)
+    assert not ray.is_initialized()
 
 
 def test_a_framework_runs_under_the_interpreter_that_was_chosen_or_not_at_all(
