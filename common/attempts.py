@@ -2,9 +2,10 @@
 
 ```
 engine     "local" | "ray"
-attempts   [{node, queued, started, ended, outcome}, ...]  of the command that brought the run to its end
+attempts   [{node, queued, started, ended, outcome, token}, ...]  of the command that brought the run to its end
              node     null here; {id, host} on a cluster, id as Ray has it
              outcome  "complete", or the reason why not
+             token    of the try (`common.fence`); the run's record tells that of the try which wrote it, `attempt`
 notice     research only
 ```
 
@@ -15,15 +16,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import config
+from common import config, fence
 from common.config import NOTICE, RETRIES, Run
 from common.errors import StudyError
+from common.fence import look_anew
 from common.measure import utc_now
 from common.names import printable
 from common.results import (
@@ -39,6 +44,7 @@ from common.run import clear_finished, clear_unfinished, record_failure
 from common.workers import Ending, read_end
 
 FILE = "engine.json"
+COMPLETE = "complete"
 LOG = "run.log"  # the words of a run's processes, of every try and start
 AGAIN = "--- started again "
 
@@ -52,6 +58,7 @@ class Attempt:
     started: str | None  # None: it was lost before its node could tell
     ended: str
     outcome: str
+    token: str
 
 
 def may_retry(ending: Ending, tries: int) -> bool:
@@ -63,19 +70,34 @@ def may_retry(ending: Ending, tries: int) -> bool:
     return ending.unexplained and tries <= RETRIES
 
 
-def make_room(directory: Path) -> str:
-    """Clear a run's folder for a try; returns why that may not be: a finished run of another study or version is there,
-    which is not ours to overwrite. The log stays, with the reason why the run failed before.
+def claim(directory: Path, number: int) -> str:
+    """Begin a try in a run's folder, the `number`th of this command, and clear what earlier ones left but their
+    snapshot and their log. From here on none of them writes there.
+
+    Returns the try's token, which no other one of the run has. Raises StudyError where an earlier one keeps writing,
+    and where a finished run is there, maybe of another study or version: it is not ours to overwrite.
     """
-    _look_anew(directory)
+    whose = f"{platform.node()} {os.getpid()} {time.time_ns()} {number} {directory}"
+    token = (
+        f"{number}-{hashlib.sha256(whose.encode()).hexdigest()[:16]}"  # a record should not tell who made it
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        fence.begin(directory, token)
+    except TimeoutError:
+        raise StudyError(
+            f"another process keeps writing into {directory}; end it and give the same command again"
+        ) from None
+    look_anew(directory)
     try:
         discard_damaged(directory)
         reason = _failure(directory)
         clear_unfinished(directory)
-    except StudyError as error:
-        return str(error)
+    except StudyError:
+        fence.end(directory)
+        raise
     _go_on_in_log(directory / LOG, reason)
-    return ""
+    return token
 
 
 def _failure(directory: Path) -> str:
@@ -110,7 +132,7 @@ def _go_on_in_log(path: Path, reason: str) -> None:
 
 def is_complete(study_directory: Path, run: Run) -> bool:
     """Whether a run has its record, however its last process ended: it may have been killed, or met a fault, between
-    the last file and its end, and another try may have been there before it. `make_room` has removed older ones.
+    the last file and its end, and another try may have been there before it. `claim` has removed older ones.
     """
     record = _read_anew(study_directory, run)
     return record is not None and record.complete
@@ -127,16 +149,8 @@ def await_record(study_directory: Path, run: Run) -> bool:
 
 
 def _read_anew(study_directory: Path, run: Run) -> RunRecord | None:
-    _look_anew(run_directory(study_directory, run))
+    look_anew(run_directory(study_directory, run))
     return read_run(study_directory, run)
-
-
-def _look_anew(directory: Path) -> None:
-    """List a folder: when one is opened, a network disk asks its server whether it has changed. Else it may tell for
-    half a minute and more that a file is not there, because it was not when last looked for (nfs(5)).
-    """
-    with contextlib.suppress(FileNotFoundError):
-        list(directory.iterdir())
 
 
 def settle(
@@ -146,10 +160,13 @@ def settle(
     attempts: Sequence[Attempt],
     on_event: Callable[[Run, dict[str, Any]], object],
 ) -> None:
-    """Record what a run's last try came to, and tell."""
+    """Record what a run's tries came to, and tell. None of them writes any more, also where one is alive."""
     last = attempts[-1]
-    if last.outcome == "complete":
+    fence.end(run_directory(study_directory, run))
+    record = _read_anew(study_directory, run)
+    if record is not None and record.complete:
         clear_finished(run_directory(study_directory, run))
+        attempts = _credited(attempts, record.document.get("attempt"))
         on_event(run, {"complete": True})
     else:
         record_failure(study_directory, run, last.outcome, last.started or last.queued)
@@ -157,6 +174,21 @@ def settle(
     rows = [dataclasses.asdict(attempt) for attempt in attempts]
     document = {"engine": engine, "attempts": rows, "notice": NOTICE}
     write_json(run_directory(study_directory, run) / FILE, document)
+
+
+def _credited(attempts: Sequence[Attempt], token: Any) -> list[Attempt]:
+    """The tries of a run that is complete: that which wrote its record is complete, and no other; the last one where
+    the record does not tell.
+    """
+    places = [place for place, attempt in enumerate(attempts) if attempt.token == token]
+    writer = places[0] if places else len(attempts) - 1
+    late = f"the run's record is that of try {writer + 1}"
+    outcomes = [late if attempt.outcome == COMPLETE else attempt.outcome for attempt in attempts]
+    outcomes[writer] = COMPLETE
+    return [
+        dataclasses.replace(attempt, outcome=outcome)
+        for attempt, outcome in zip(attempts, outcomes, strict=True)
+    ]
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import ctypes
 import dataclasses
 import faulthandler
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -18,7 +19,8 @@ from typing import NoReturn
 import cv2
 from rich.console import Console
 
-from common import atlas, config, distributed, measure
+from common import atlas, config, distributed, fence, measure
+from common.attempts import claim
 from common.config import MODELS, NOTICE, Run, Study
 from common.console import open_console
 from common.engines import (
@@ -56,10 +58,12 @@ from common.pipeline import (
     write_answers,
 )
 from common.progress import GridProgress
-from common.results import read_json, read_run, read_study, write_json, write_text_table
+from common.results import read_json, read_run, read_study, run_directory, write_json, write_text_table
 from common.run import execute
 from common.study import carry_out, report_study
 from common.trace import carry_out_plan, plan_from_json
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def start(package: str) -> None:
@@ -171,6 +175,7 @@ def _parser(framework: str, package: str) -> argparse.ArgumentParser:
     run.add_argument("run", help="TASK/MODEL/FRAMEWORK/LANE/seedS-foldF")
     run.add_argument("--cores", help=argparse.SUPPRESS)
     run.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)  # started by the engine
+    run.add_argument("--attempt", default="", help=argparse.SUPPRESS)  # and its token (`common.fence`)
     run.set_defaults(command=_run)
 
     ladder = commands.add_parser("climb")  # a worker of `compare.py ladder`
@@ -284,18 +289,23 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
     if run.framework != framework.name():
         raise StudyError(f"run {arguments.run!r} is for {run.framework}, and this is {framework.name()}")
     threads = arguments.threads or threads_of(dataclasses.replace(record.study, workers=1))
-    leads = distributed.leads()
+    leads, token = distributed.leads(), arguments.attempt
     batch_size = record.study.recipes[f"{run.task}/{run.model}"].batch_size
 
     def work() -> None:
         with shortage_named(batch_size, record.study.device):
-            execute(framework, arguments.study, run, threads, _emit if leads else lambda event: None)
+            execute(framework, arguments.study, run, threads, _emit if leads else lambda event: None, token)
 
     if distributed.under_torchrun():
         distributed.check_torchrun(record.study, framework.name())
         threads = _threads(arguments, record.study, run)
-        with hold(record.directory) if leads else contextlib.nullcontext():
+        if not leads:
             return _work(None, work)
+        with hold(record.directory):
+            token = claim(directory := run_directory(record.directory, run), 1)
+            code = _work(None, work)
+            fence.end(directory)
+            return code
     if not arguments.supervised:
         return _run_supervised(record.directory, record.study, run, threads, console)
     return _work(arguments.cores, work)
@@ -360,6 +370,9 @@ def _emit(event: dict[str, object]) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that holds our standard input is gone, however it went."""
+    """End this process when the one that started it is gone, however it went."""
+    # The kernel ends it even where it has been stopped, or computes and gives this thread no turn
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.read(0, 1)  # nothing is ever written to it: this returns at its end
     os._exit(3)

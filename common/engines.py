@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common import interpreters, measure
-from common.attempts import LOG, Attempt, is_complete, make_room, may_retry, settle, told_of_disk
+from common.attempts import COMPLETE, LOG, Attempt, claim, is_complete, may_retry, settle, told_of_disk
 from common.codebase import ROOT
 from common.config import (
     DETERMINISTIC_ENVIRONMENT,
@@ -290,9 +290,6 @@ def _run_process(
     on_event: OnEvent,
 ) -> None:
     directory = run_directory(study_directory, run)
-    if fault := make_room(directory):
-        on_event(run, {"failed": fault})
-        return
     command = worker_command(run.framework, "run", str(study_directory), str(run.path))
     command += ["--threads", str(threads), "--supervised"]
     if cores:
@@ -300,17 +297,26 @@ def _run_process(
     environment = run_environment(study, run, threads, slot)
     attempts: list[Attempt] = []
     while True:
-        started = utc_now()
+        number, started = len(attempts) + 1, utc_now()
+        try:
+            token = claim(directory, number)
+        except StudyError as error:
+            on_event(run, {"failed": str(error)})
+            return
         on_event(run, {"started": started})
         ending = crew.run(
-            command, environment, directory / LOG, lambda event: on_event(run, event), append=True
+            [*command, "--attempt", token],
+            environment,
+            directory / LOG,
+            lambda event: on_event(run, event),
+            append=True,
         )
         complete = is_complete(study_directory, run)
         if crew.stopping.is_set() and not complete:
             return
-        attempts.append(Attempt(None, started, started, utc_now(), "complete" if complete else ending.reason))
+        outcome = COMPLETE if complete else ending.reason
+        attempts.append(Attempt(None, started, started, utc_now(), outcome, token))
         if complete or not may_retry(ending, len(attempts)):
             break
         on_event(run, {"again": ending.reason})
-        make_room(directory)
     settle(study_directory, run, "local", attempts, on_event)

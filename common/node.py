@@ -1,7 +1,8 @@
 """What a Ray task does on its node: start a run's worker, listen to it, and bring home what it wrote.
 
-Only the standard library and `common.workers` are needed here. Both travel to the node by value, and the code that the
-worker runs travels as files: whatever a node has installed or checked out of this project, a study runs one version.
+Only the standard library, `common.workers` and part of `common.fence` are needed here. They travel to the node by
+value, and the code that the worker runs travels as files: whatever of this project a node has, a study is of one
+version.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.fence import begin, is_current
 from common.workers import follow, start_worker
 
 try:
@@ -47,6 +49,7 @@ class Job:
 
     path: str  # of the run
     attempt: int
+    token: str  # of the try (`common.fence`)
     study: str  # the folder, where the driver sees it
     mark: tuple[str, str] | None  # a file there and what it says; None: nobody shares the folder
     threads: int  # of each of its devices
@@ -110,11 +113,13 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
     if not shared:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
-    for name, content in ({} if shared else job.files).items():
-        (directory / name).write_bytes(content)
+    if not shared:  # else the driver has done so
+        begin(directory, job.token)
+        for name, content in job.files.items():
+            (directory / name).write_bytes(content)
     with claim_cores(job.cores, base) as cores:
         command = [python, *job.command[1:], str(study), job.path]
-        command += ["--threads", str(job.threads), "--supervised"]
+        command += ["--threads", str(job.threads), "--supervised", "--attempt", job.token]
         if cores:
             command += ["--cores", ",".join(map(str, cores))]
         environment = environment_here(job.environment, job.without, code)
@@ -123,8 +128,8 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
             process = start_worker(command, environment, words, folder=code)
             ending = follow(process, words, log, tell)
     complete = says_complete(directory / "run.json")
-    files = None
-    if not shared:
+    files: dict[str, bytes] | None = None if shared else {}
+    if not shared and is_current(directory, job.token):  # else a later try on this node works there
         files = {
             one.name: one.read_bytes()
             for one in directory.iterdir()

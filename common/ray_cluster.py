@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common import config, engines, interpreters, measure, node, workers
+from common import config, engines, fence, interpreters, measure, node, workers
 from common.codebase import ROOT
 from common.config import RECORDED_VARIABLES, Engine
 from common.errors import StudyError
@@ -37,7 +37,7 @@ def connected(engine: Engine) -> Iterator[Any]:
         raise StudyError(
             f"the engine 'ray' needs the package ray, which is not installed here; run `{INSTALL_RAY}`"
         ) from None
-    for module in (workers, node):  # by value, so that a node needs nothing of ours installed
+    for module in (workers, fence, node):  # by value, so that a node needs nothing of ours installed
         ray.cloudpickle.register_pickle_by_value(module)
     if ray.is_initialized():
         yield ray
@@ -53,7 +53,10 @@ def connected(engine: Engine) -> Iterator[Any]:
     try:
         ray.init(address=engine.address or "local", **options)
     except Exception as error:  # Ray raises anything here, a bare Exception too
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = (
+            lines[-1] if lines[0].endswith(":") else lines[0]
+        )  # of a traceback, as Ray's client server sends one
         raise StudyError(
             f"the Ray cluster {engine.address or 'of this machine'} cannot be joined ({said[:300]}); give --address as "
             "`ray start` named it, from a node of the cluster, or ray://HOST:10001 from elsewhere"

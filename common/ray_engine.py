@@ -13,12 +13,21 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common import config, engines, measure, node
-from common.attempts import Attempt, await_record, is_complete, make_room, may_retry, settle, told_of_disk
+from common.attempts import (
+    COMPLETE,
+    Attempt,
+    await_record,
+    claim,
+    is_complete,
+    may_retry,
+    settle,
+    told_of_disk,
+)
 from common.codebase import ROOT
 from common.config import Engine, Run, Study
 from common.distributed import check_share
@@ -79,6 +88,7 @@ class _Try:
     number: int = 1
     past: tuple[Attempt, ...] = ()
     memory_factor: int = 1  # doubled where it was killed: it may have had too little
+    token: str = ""  # once it has the run's folder
 
 
 class _Driver:
@@ -116,9 +126,8 @@ class _Driver:
         try:
             while waiting or flying:
                 while waiting and len(flying) < config.RAY_PENDING:
-                    one = waiting.popleft()
-                    if (task := self._submit(one)) is not None:
-                        flying[task] = one
+                    if (one := self._claim(waiting.popleft())) is not None:
+                        flying[self._submit(one)] = one
                 ended = self._wait(list(flying))
                 self._deliver(flying.values())
                 for task in ended:
@@ -134,21 +143,27 @@ class _Driver:
 
     # --- there
 
-    def _submit(self, one: _Try) -> Any | None:
-        """A task for a run; None where its folder may not be written, which is told."""
+    def _claim(self, one: _Try) -> _Try | None:
+        """The try with its token, as which it has the run's folder; None where it may not have it, which is told."""
+        try:
+            return replace(one, token=claim(run_directory(self._directory, one.run), one.number))
+        except StudyError as error:
+            if one.past and is_complete(self._directory, one.run):  # of a try that was taken for lost
+                settle(self._directory, one.run, "ray", one.past, self._on_event)
+            else:
+                self._on_event(one.run, {"failed": str(error)})
+            return None
+
+    def _submit(self, one: _Try) -> Any:
+        """A task for a try."""
         run, study = one.run, self._study
         directory = run_directory(self._directory, run)
-        if one.past and is_complete(self._directory, run):
-            self._on_event(run, {"complete": True})  # a try that was taken for lost has come to its end
-            return None
-        if fault := make_room(directory):
-            self._on_event(run, {"failed": fault})
-            return None
         threads = engines.threads_for(run, self._threads)
         sent, without = changes_of(engines.run_environment(study, run, threads), study.device)
         job = Job(
             path=str(run.path),
             attempt=one.number,
+            token=one.token,
             study=str(self._directory),
             mark=self._mark,
             threads=threads,
@@ -252,10 +267,9 @@ class _Driver:
             self._on_event(run, {"failed": f"{reason} and give the same command again"})
             return None
         complete = is_complete(self._directory, run)
-        outcome = "complete" if complete else ending.reason
-        last = Attempt(
-            begun.get("node"), one.queued, begun.get("started"), begun.get("ended") or utc_now(), outcome
-        )
+        outcome = COMPLETE if complete else ending.reason
+        times = one.queued, begun.get("started"), begun.get("ended") or utc_now()
+        last = Attempt(begun.get("node"), *times, outcome, one.token)
         past = (*one.past, last)
         if not complete and may_retry(ending, len(past)):
             self._on_event(run, {"again": ending.reason})

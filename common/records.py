@@ -22,6 +22,7 @@ Kind = str | Mapping[str, "Kind"]
 RECORD: Mapping[str, Kind] = {
     "status": "text",
     "reason": "text?",
+    "attempt": "text?",
     "environment": {"*": "any"},
     "variables": {"*": "any"},
     "device": "text",

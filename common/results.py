@@ -6,7 +6,8 @@ STUDY/data/samples.csv  split.csv  audit.json       the table; `id,fold,split,ta
 STUDY/.lock                                         held by the command that works here, else free; never removed
 STUDY/runs/TASK/MODEL/FRAMEWORK/LANE/seed0-fold0/     an A/A run: seed0-fold0-repeat1/
     snapshot.safetensors  snapshot.json             of a run under way, to be gone on from (`common.snapshots`)
-    history.csv  predictions.npz  model.safetensors  run.log
+    history.csv  predictions.npz  model.safetensors  run.log  engine.json
+    .attempt                                        token of the try that is under way (`common.fence`)
     run.json                                        last, by rename: a run without it never happened
 ```
 
@@ -19,6 +20,7 @@ TIME" stand between them; of earlier ones `config.RUN_LOG_BYTES` are kept.
 format        3
 status        "complete" | "failed"            reason   null | one sentence
 run           {task, model, framework, lane, seed, fold, repeat}
+attempt       null | str                       token of the try that wrote this (`common.fence`); older records lack it
 spec, recipe  the model spec and recipe as this framework had them in its lane (`config.in_lane`); study.json has those
               that the lanes start from
 environment   {name: version or setting}       variables  {environment variable: value}

@@ -24,6 +24,7 @@ from common.data.batches import Part
 from common.data.cache import open_cache
 from common.data.splits import count_split, split_digest
 from common.errors import StudyError
+from common.fence import Fence
 from common.fitting import Emit, describe_speed, fit_model
 from common.flops import forward_work
 from common.framework import Array, Framework, Model, Settings
@@ -61,8 +62,12 @@ class RunData:
     description: dict[str, Any]  # `data` of run.json
 
 
-def execute(framework: Framework, study_directory: Path, run: Run, threads: int, emit: Emit) -> None:
+def execute(
+    framework: Framework, study_directory: Path, run: Run, threads: int, emit: Emit, token: str = ""
+) -> None:
     """Carry out one run of a prepared study and write its folder, `run.json` last.
+
+    `token`: of the try, where an engine may begin another one beside it (`common.fence`).
 
     Raises StudyError for what the user can mend; the folder then has no run.json (the caller records the failure).
     """
@@ -73,8 +78,11 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     spec, recipe = in_lane(record.study.specs[key], record.study.recipes[key], framework.name(), run.lane)
     entry = (record.document.get("pretrained") or {}).get(run.model)
     directory = run_directory(study_directory, run)
+    fence = Fence(directory, token if distributed.leads() else "")
+    fence.await_turn()
     if distributed.leads():
-        clear_unfinished(directory)
+        with fence.turn():
+            clear_unfinished(directory)
 
     draws = run.seed + config.REPEAT_SEED * run.repeat  # the framework's own
     study = record.study
@@ -122,10 +130,9 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
     }
     # Every rank goes on from the snapshot, which the first one writes
     every = study.checkpoint_every if distributed.leads() else 0
-    keeper = SnapshotKeeper(directory, identity, every)
-    fit = fit_model(
-        *(framework, model, train, val, spec, recipe, run.seed, clock, witness, meter.watch(emit)), keeper
-    )
+    keeper = SnapshotKeeper(directory, identity, every, fence.turn)
+    tell = fence.watch(meter.watch(emit))
+    fit = fit_model(framework, model, train, val, spec, recipe, run.seed, clock, witness, tell, keeper)
     if not distributed.leads():  # a rank that has done its share
         return
     joules = None if fit.resumed else meter.record()  # the meter of a killed process is lost
@@ -148,10 +155,11 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "samples_sha256": data.description["samples_sha256"],
         "split_sha256": data.description["split_sha256"],
     }
-    save_checkpoint(directory / "model.safetensors", fit.weights, header)
-    write_csv(directory / "history.csv", fit.history)
-    write_predictions(directory / "predictions.npz", predictions)
-    files = seals.file_digests(directory, ("history.csv", "predictions.npz", "model.safetensors"))
+    with fence.turn():
+        save_checkpoint(directory / "model.safetensors", fit.weights, header)
+        write_csv(directory / "history.csv", fit.history)
+        write_predictions(directory / "predictions.npz", predictions)
+        files = seals.file_digests(directory, ("history.csv", "predictions.npz", "model.safetensors"))
     checkpoint_seconds = time.perf_counter() - saving
 
     memory = {"peak_rss_mib": measure.peak_rss_mib(), "peak_device_mib": framework.peak_device_mib()}
@@ -167,6 +175,7 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "status": "complete",
         "reason": None,
         "run": config.to_json(run),
+        "attempt": token or None,
         "spec": config.to_json(spec),
         "recipe": config.to_json(recipe),
         "environment": environment,
@@ -224,8 +233,9 @@ def execute(framework: Framework, study_directory: Path, run: Run, threads: int,
         "notice": NOTICE,
         "files": files,
     }
-    write_json(directory / "run.json", seals.sealed(document))
-    keeper.remove()
+    with fence.turn():
+        write_json(directory / "run.json", seals.sealed(document))
+        keeper.remove()
 
 
 def record_failure(study_directory: Path, run: Run, reason: str, started: str) -> None:

@@ -15,11 +15,12 @@ Nothing is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -66,6 +67,7 @@ class SnapshotKeeper:
     directory: Path  # of the run
     identity: Mapping[str, Any]  # plain JSON; what another value of makes another training
     every: int | None  # epochs; 0: never; None: whenever config.SNAPSHOT_SECONDS have passed
+    turn: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `Fence.turn`
 
     def due(self, epoch: int, seconds: float) -> bool:
         """Whether to write one after an epoch, `seconds` after the last one or the start."""
@@ -78,7 +80,8 @@ class SnapshotKeeper:
     def write(self, progress: Progress) -> None:
         """Replace the snapshot. A disk that does not take it costs the snapshot, not the run."""
         try:
-            write_snapshot(self.directory, self.identity, progress)
+            with self.turn():
+                write_snapshot(self.directory, self.identity, progress)
         except OSError as error:
             _say(f"no snapshot after epoch {progress.epoch}: {error.strerror or error}")
 
@@ -88,7 +91,8 @@ class SnapshotKeeper:
             progress = read_snapshot(self.directory, self.identity)
         except FileNotFoundError:
             if (self.directory / TENSORS).exists():
-                self.remove()
+                with self.turn():
+                    self.remove()
             return None
         except (OSError, ValueError) as error:
             self.refuse(str(error))
@@ -99,9 +103,11 @@ class SnapshotKeeper:
     def refuse(self, reason: str) -> None:
         """Remove a snapshot that is of no use."""
         _say(f"the snapshot is removed and the run begins anew: {reason}")
-        self.remove()
+        with self.turn():
+            self.remove()
 
     def remove(self) -> None:
+        """Remove the run's snapshot. Within a turn."""
         remove_snapshot(self.directory)
 
 

@@ -26,7 +26,7 @@ from worker_fixture import (
     wait_until,
 )
 
-from common import attempts, config, engines, interpreters, measure
+from common import attempts, config, engines, fence, interpreters, measure
 from common.config import WORKER_ENVIRONMENT, Run, Study
 from common.engines import (
     check_framework,
@@ -318,6 +318,9 @@ def test_what_a_worker_really_gets(scene: Scene) -> None:
         assert seen["argv"][:3] == ["run", str(scene.directory), str(run.path)]
         assert seen["argv"][3:6] == ["--threads", "1", "--supervised"]
         assert seen["argv"][7].isdigit()  # one core
+        (attempt,) = read_json(run_directory(scene.directory, run) / attempts.FILE)["attempts"]
+        assert seen["argv"][8:] == ["--attempt", attempt["token"]]
+        assert not (run_directory(scene.directory, run) / fence.NAME).exists()
         assert scene.status(run) == ("complete", None)
         (pid, steps) = scene.of(run)[1:3]
         assert pid == {"pid": seen["pid"]}
@@ -527,11 +530,17 @@ def test_two_frameworks_in_processes_of_their_own(prepared: Path) -> None:
         assert record.document["variables"].items() >= WORKER_ENVIRONMENT.items()
         assert record.document["threads"] == 1
         assert record.document["environment"]["cores"] == "1"
+        (attempt,) = read_json(run_directory(prepared, run) / attempts.FILE)["attempts"]
+        assert record.document["attempt"] == attempt["token"]
     assert documents[0]["weights"] == documents[1]["weights"]
     assert documents[0]["batches"] == documents[1]["batches"]
 
 
-def test_workers_end_when_their_study_is_killed(prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_workers_end_when_their_study_is_killed(prepared: Path, tmp_path: Path, stopped: bool) -> None:
+    """A stopped one too, which would else go on beside its successor."""
+    if stopped and sys.platform != "linux":
+        pytest.skip("only Linux ends a process with the one that started it")
     study = make_study(prepared, seeds=1)
     asked = [hang_file(tmp_path / "hangs", run) for run in study.runs()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
@@ -540,6 +549,8 @@ def test_workers_end_when_their_study_is_killed(prepared: Path, tmp_path: Path) 
         assert wait_until(lambda: all(path.read_text() for path in asked), seconds=60)
         workers = [int(path.read_text()) for path in asked]
         assert not any(gone(worker) for worker in workers)
+        if stopped:
+            os.kill(workers[0], signal.SIGSTOP)
     finally:
         driver.kill()
         driver.wait()

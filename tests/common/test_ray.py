@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from worker_fixture import (
     wait_until,
 )
 
-from common import attempts, config, engines, interpreters, measure, ray_cluster
+from common import attempts, config, engines, fence, interpreters, measure, node, ray_cluster, workers
 from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
@@ -46,6 +47,8 @@ from common.study import carry_out, missing_runs, prepare_study
 __all__ = ["tiny_world"]  # a fixture
 
 ray = pytest.importorskip("ray", reason="ray is not installed (common/requirements-ray.txt)")
+# Ray forgets the log of its client server
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*ray_client_server:ResourceWarning")
 STORE_BYTES = 80 * 2**20
 SECONDS = 240.0  # for anything to happen on a busy machine
 
@@ -66,6 +69,7 @@ class World:
     cluster: Any
     hangs: Path  # a file here named as a run makes its first try hang, and then holds its pid
     engine: Engine
+    client: Engine  # as from a machine outside of the cluster
 
     def add_node(self, **resources: int) -> Any:
         wanted = {"num_cpus": 1, "object_store_memory": STORE_BYTES} | resources
@@ -78,7 +82,8 @@ def patiently(start: Callable[[], Any]) -> Any:
         try:
             return start()
         except Exception as error:
-            if tries == 2 or "timed out during startup" not in str(error):
+            late = ("timed out during startup", "Starting Ray client server failed")
+            if tries == 2 or not any(words in str(error) for words in late):
                 raise
     raise AssertionError
 
@@ -106,12 +111,21 @@ def world_in(folder: Path) -> Iterator[World]:
             "num_cpus": 1,
             "object_store_memory": STORE_BYTES,
             "include_dashboard": False,
+            "ray_client_server_port": (port := free_port()),
             # a lost node is told after some seconds, and a busy machine is not taken for one
             "_system_config": {"health_check_period_ms": 2000, "health_check_failure_threshold": 5},
         }
         cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
-        yield World(cluster, folder / "hangs", Engine("ray", cluster.address))
+        outside = Engine("ray", f"ray://127.0.0.1:{port}")
+        yield World(cluster, folder / "hangs", Engine("ray", cluster.address), outside)
         cluster.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 class Told:
@@ -230,6 +244,8 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
         assert (run_directory(there, run) / "run.log").exists()
     first, last = attempts_of(there, faults["lost"])
     assert first["node"]["id"] != last["node"]["id"]
+    record = read_json(run_directory(there, faults["lost"]) / "run.json")
+    assert record["attempt"] == last["token"] != first["token"]
     assert not list(there.glob(f"{MARK}*"))
     assert read_study(there).document == {**read_json(there / "study.json")}
 
@@ -413,6 +429,30 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
     assert not list(there.glob(f"{MARK}*"))
 
 
+def test_a_cluster_may_be_used_from_outside(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Ray Client: runs, tries, events and an interrupt as on a node of the cluster."""
+    pytest.importorskip("grpc", reason="ray[client] is not installed")
+    as_worker("fake_worker", monkeypatch)
+    study, told, pids = fake_study(tmp_path, {1: "killed once", 2: "sleeps"}, seeds=3), Told(), []
+    runs = study.runs()
+
+    def interrupt(run: Run, event: dict[str, Any]) -> None:
+        told(run, event)
+        if run.seed == 2 and "pid" in event:
+            pids.append(event["pid"])
+            raise KeyboardInterrupt
+
+    patiently(lambda: execute(tmp_path, study, runs[:2], told, world.client))
+    with pytest.raises(KeyboardInterrupt):
+        patiently(lambda: execute(tmp_path, study, runs[2:], interrupt, world.client))
+    assert [told.of(run, "complete") for run in runs] == [[True], [True], []]
+    assert "killed by SIGKILL" in told.of(runs[1], "again")[0]
+    assert wait_until(lambda: gone(pids[0]), 40)
+    assert not ray.is_initialized()
+
+
 def test_a_framework_runs_under_the_interpreter_that_was_chosen_or_not_at_all(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,6 +483,18 @@ def test_without_an_address_ray_is_started_here_and_ended() -> None:
 
     patiently(look)
     assert not ray.is_initialized()
+
+
+def test_what_travels_to_a_node_needs_nothing_of_ours_there(tmp_path: Path) -> None:
+    """By value, and so does all that it refers to."""
+    for module in (workers, fence, node):
+        ray.cloudpickle.register_pickle_by_value(module)
+    sent = [node.carry_out, node.answer, node.forget, node.Mailbox]
+    (tmp_path / "sent").write_bytes(ray.cloudpickle.dumps(sent))
+    read = "import pickle, sys; print([one.__name__ for one in pickle.load(open('sent', 'rb'))])"
+    read += "; assert 'common' not in sys.modules"
+    said = subprocess.check_output([sys.executable, "-I", "-c", read], cwd=tmp_path, text=True)
+    assert said.strip() == "['carry_out', 'answer', 'forget', 'Mailbox']"
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tiny import RECIPE, SPEC, make_study, tiny_world, write_pictures
 
 from common import config, node, shipping
-from common.attempts import await_record, is_complete, make_room, may_retry
+from common.attempts import await_record, claim, is_complete, may_retry
 from common.config import Engine, Run, Study
 from common.errors import StudyError
 from common.node import Parcel, claim_cores, own_folder, unpack
@@ -129,7 +129,8 @@ def test_a_folder_is_listed_before_a_record_in_it_is_looked_for(
         listed.clear()
         assert look(tmp_path, RUN)
     listed.clear()
-    assert "holds a finished run" in make_room(folder)
+    with pytest.raises(StudyError, match="holds a finished run"):
+        claim(folder, 1)
     assert exists(folder / "run.json")
 
 

@@ -14,7 +14,7 @@ import pytest
 from study_fixture import make_study
 
 from common import config
-from common.attempts import make_room
+from common.attempts import claim
 from common.config import Run
 from common.errors import StudyError
 from common.random_numbers import generator
@@ -344,7 +344,8 @@ def test_a_folder_named_as_a_record_is_named(directory: Path) -> None:
     path.mkdir()
     with pytest.raises(StudyError, match=r"run\.json is a folder; delete it"):
         discard_damaged(path.parent)
-    assert make_room(path.parent).endswith("is a folder; delete it")
+    with pytest.raises(StudyError, match=r"run\.json is a folder; delete it"):
+        claim(path.parent, 1)
 
 
 def test_only_what_is_damaged_is_discarded(directory: Path) -> None:
