@@ -98,6 +98,22 @@ def test_memory_is_learned_from_finished_runs() -> None:
     assert memory.expected_mib(RUN) == 1000
 
 
+def test_memory_is_that_of_all_processes_of_a_run() -> None:
+    """PyTorch has one a device, each with a framework of its own; Keras has one for all."""
+    shared = Memory(dataclasses.replace(STUDY, devices=4))
+    alone, keras = Memory(STUDY), dataclasses.replace(RUN, framework="keras-jax")
+    assert shared.expected_mib(RUN) == alone.expected_mib(RUN) + 3 * config.RUN_BASE_MIB
+    assert shared.expected_mib(keras) == alone.expected_mib(keras)
+    for run, processes in ((RUN, 4), (keras, 1)):  # a record tells the first process's
+        document = {
+            "status": "complete",
+            "memory": {"peak_rss_mib": 800.0},
+            "replicas": {"devices": 4, "processes": processes},
+        }
+        shared.learn(RunRecord(run, Path(), document))
+        assert shared.expected_mib(run) == round(config.RUN_MEMORY_MARGIN * 800.0 * processes)
+
+
 @pytest.mark.parametrize(
     ("ending", "expected"),
     [
