@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -467,12 +468,39 @@ def test_without_an_address_ray_is_started_here_and_ended() -> None:
     assert not ray.is_initialized()
 
 
+def refused_by(address: str, fault: str) -> None:
+    with (
+        deadline(10),
+        pytest.raises(StudyError, match=rf"cannot be joined \(({fault})\); give --address"),
+        connected(Engine("ray", address)),
+    ):
+        pass
+
+
+def speak_other_words(listener: socket.socket) -> None:
+    with listener.accept()[0] as stream:
+        stream.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+        stream.recv(100)
+
+
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(StudyError, match=r"Ray cluster nowhere cannot be joined .*; give --address"),
         connected(Engine("ray", "nowhere")),
     ):
         pass
+    monkeypatch.setattr(config, "RAY_CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        talker = threading.Thread(target=speak_other_words, args=(listener,))
+        talker.start()
+        refused_by(address, "what listens there is no Ray cluster")
+        talker.join()
+        refused_by(address, "there is no answer in 1 s")
+        refused_by(f"ray://{address}", "there is no answer in 1 s")
+    refused_by(address, "Connection refused")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    refused_by("auto", "Connection refused")
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(StudyError, match=r"needs the package ray, .* `pip install -r common/requirements-ray"),
