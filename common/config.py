@@ -1118,6 +1118,7 @@ RUN_MEMORY_MARGIN = 1.25  # what is set aside, of the largest resident set seen
 RAY_PENDING = 100  # runs that Ray is given beforehand: enough for a cluster that grows by what is asked of it
 RAY_NODE_SECONDS = 60.0  # until a node comes that is large enough for a run
 RAY_CONNECT_SECONDS = 5.0  # for the address of a cluster to answer
+RAY_CODE_SECONDS = 24 * 3600.0  # until code that a node has, and nobody uses, is removed there
 RAY_LOOK_SECONDS = 0.5  # between two looks at what the nodes told
 RAY_STOP_SECONDS = 15.0  # until what is under way has ended, when the command is stopped
 RAY_STORE_BYTES = 200 * 2**20  # of shared memory, where Ray is started here: it carries messages only

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common import config, engines, interpreters, measure, node, workers
+from common import config, engines, interpreters, measure, node, parcels, workers
 from common.codebase import ROOT
 from common.config import RECORDED_VARIABLES, Engine
 from common.errors import StudyError
@@ -44,7 +44,7 @@ def connected(engine: Engine) -> Iterator[Any]:
         raise StudyError(
             f"the engine 'ray' needs the package ray, which is not installed here; run `{INSTALL_RAY}`"
         ) from None
-    for module in (workers, node):  # by value, so that a node needs nothing of ours installed
+    for module in (workers, parcels, node):  # by value, so that a node needs nothing of ours installed
         ray.cloudpickle.register_pickle_by_value(module)
     if ray.is_initialized():
         yield ray

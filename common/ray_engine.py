@@ -26,7 +26,8 @@ from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
 from common.measure import COMMIT_VARIABLE, utc_now
-from common.node import Job, Parcel
+from common.node import Job
+from common.parcels import Parcel
 from common.ray_cluster import changes_of, connected, has_own_python, nodes_of
 from common.resources import MIB, Demand, Memory, Node, demand_of, describe_nodes, threads_on
 from common.results import read_run, read_study, run_directory
@@ -102,7 +103,7 @@ class _Driver:
         if study.device == "cpu" or engine.gpus < 1:  # a GPU is given to one run alone, a processor never
             self._told[BESIDE_OTHERS] = "1"
         self._data: Parcel | None = None
-        self._mailbox = self._open_mailbox()
+        self._owner, self._mailbox = self._open_mailbox()
         self._begun: dict[tuple[str, int], Mapping[str, Any]] = {}  # (run, try) -> {started, node}
         self._demands: dict[Any, Demand] = {}  # of the tasks that are under way
         self._met: dict[Demand, float] = {}  # when a living node could last meet it
@@ -160,6 +161,8 @@ class _Driver:
             code=self._code,
             data=self._data,
             files=files_to_go_on(directory, one.number > 1) if self._data else {},
+            owner=self._owner,
+            keep_seconds=config.RAY_CODE_SECONDS,
         )
         demand = self._demand_of(one, list(nodes_of(self._ray).values()))
         remote = self._ray.remote(node.carry_out).options(
@@ -271,7 +274,7 @@ class _Driver:
         try:
             letters = self._ray.get(self._mailbox.take.remote())
         except self._ray.exceptions.RayError:  # lost, and with it what was to be shown: nothing else
-            self._mailbox = self._open_mailbox()
+            self._owner, self._mailbox = self._open_mailbox()
             return
         for path, number, event in letters:
             run = known.get((path, number))
@@ -282,13 +285,16 @@ class _Driver:
                 event = {"started": event["started"]}
             self._on_event(run, event)
 
-    def _open_mailbox(self) -> Any:
-        """On the driver's own node, which is not lost without the driver."""
+    def _open_mailbox(self) -> tuple[str, Any]:
+        """Its name, by which nodes can tell that this driver lives, and itself: on the driver's own node, which is not
+        lost without the driver.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
-        actor = self._ray.remote(node.Mailbox).options(num_cpus=0, scheduling_strategy=here)
-        return actor.remote()
+        name = f"mailbox-{secrets.token_hex(16)}"
+        actor = self._ray.remote(node.Mailbox).options(num_cpus=0, scheduling_strategy=here, name=name)
+        return name, actor.remote()
 
     # --- ends
 
