@@ -185,6 +185,10 @@ def living_mailboxes() -> set[str]:
     return {str(one["name"]) for one in list_named_actors(all_namespaces=True)}
 
 
+def take_place() -> None:
+    """Nothing. A task that waits to do it shows the cluster what a run will ask for, so that it can grow."""
+
+
 def says_complete(record: Path) -> bool:
     """Whether there is a run's record that says that the run is complete."""
     try:

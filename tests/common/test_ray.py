@@ -30,6 +30,7 @@ from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
+from common.progress import GridProgress
 from common.ray_cluster import connected
 from common.ray_engine import MARK
 from common.results import RunRecord, read_json, read_run, run_directory
@@ -303,10 +304,50 @@ def test_a_wrong_configuration_is_not_tried_again(
     assert seen["environment"]["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["argv"][:6] == ["run", str(directory), str(runs[3].path), "--threads", "1", "--supervised"]
 
-    study = dataclasses.replace(study, threads=64)
-    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 0.0)
-    with pytest.raises(StudyError, match=r"asks for 64 CPUs .* the cluster has 1 node with 1 CPUs"):
-        execute(directory, study, runs[:1], told, world.engine)
+    study, hasty = dataclasses.replace(study, threads=64), dataclasses.replace(world.engine, node_seconds=0.1)
+    with pytest.raises(
+        StudyError, match=r"asks for 64 CPUs, .* has 1 node with 1 CPUs, .* none came in 0 s; give"
+    ):
+        execute(directory, study, runs[:1], told, hasty)
+
+
+def demands_of(cluster: Any) -> list[dict[str, float]]:
+    """What an autoscaler would read of what the cluster lacks."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    demands = get_cluster_status(cluster.address).resource_demands.ray_task_actor_demand
+    return [dict(one.bundles_by_count[0].bundle) for one in demands]
+
+
+def test_a_cluster_is_asked_to_grow_and_waited_for(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("fake_worker", monkeypatch)
+    study = dataclasses.replace(fake_study(tmp_path, {}, seeds=2), threads=2)
+    runs, told, text, added = study.runs(), Told(), io.StringIO(), []
+    progress = GridProgress(Console(file=text, width=300), runs)
+
+    def grow(run: Run, event: dict[str, Any]) -> None:
+        told(run, event)
+        progress.tell(run, event)
+        if "waits" in event:
+            asked = {"CPU": 2.0}.items()
+            assert wait_until(lambda: any(one.items() >= asked for one in demands_of(world.cluster)), 30)
+            added.append(world.add_node(num_cpus=2))
+
+    try:
+        with deadline(SECONDS):
+            execute(tmp_path, study, runs, grow, world.engine)
+    finally:
+        for one in added:
+            world.cluster.remove_node(one)
+    assert [told.of(run, "complete") for run in runs] == [[True], [True]]
+    (words,) = (event["waits"] for _, event in told.events if "waits" in event)  # once
+    assert words.startswith(
+        "a run asks for 2 CPUs, 0 GPUs and 1.2 GiB of one node, and the cluster has 1 node with 1 CPU"
+    )
+    assert words.endswith("none of them so large; waiting for one, 30 min 00 s at most (--node-timeout)")
+    assert text.getvalue().startswith(words)
 
 
 def test_a_record_that_this_machine_sees_late_or_not_at_all_is_not_written_over(
@@ -351,16 +392,18 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_runs_that_wait_for_a_lost_node_take_another_or_the_study_ends(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+@pytest.mark.parametrize(("threads", "comes"), [(1, False), (2, False), (2, True)])
+def test_runs_that_wait_for_a_lost_node_take_another_or_wait_for_one_or_the_study_ends(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, comes: bool
 ) -> None:
     """The first run is on the large node, the second waits for its memory. Then the node is gone."""
     as_worker("fake_worker", monkeypatch)
     mib = psutil.virtual_memory().total // 2**20
     monkeypatch.setattr(config, "RUN_BASE_MIB", 10 * mib)
-    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 2.0)
+    monkeypatch.setattr(config, "RAY_STRANDED_SECONDS", 2.0)
+    engine = world.engine if comes else dataclasses.replace(world.engine, node_seconds=4.0)
     large = world.add_node(num_cpus=2, memory=15 * mib * 2**20)
+    others = []
     study = dataclasses.replace(fake_study(tmp_path, {0: "sleeps", 1: "sleeps"}, seeds=2), threads=threads)
     runs, told = study.runs(), Told()
 
@@ -369,15 +412,21 @@ def test_runs_that_wait_for_a_lost_node_take_another_or_the_study_ends(
         if "pid" in event and not told.of(run, "again") and large in world.cluster.worker_nodes:
             (tmp_path / "faults.json").write_text("{}")
             world.cluster.remove_node(large)
+        if "waits" in event and comes:
+            others.append(world.add_node(num_cpus=2, memory=15 * mib * 2**20))
 
+    ends = threads == 1 or comes
     with deadline(SECONDS):
-        if threads == 1:
-            execute(tmp_path, study, runs, lose, world.engine)
+        if ends:
+            execute(tmp_path, study, runs, lose, engine)
         else:
-            with pytest.raises(StudyError, match=r"^a run asks for 2 CPUs .* the same command goes on from"):
-                execute(tmp_path, study, runs, lose, world.engine)
-    assert [told.of(run, "complete") for run in runs] == [[True] if threads == 1 else []] * 2
+            with pytest.raises(StudyError, match=r"^a run asks for 2 CPUs, .* the same command goes on from"):
+                execute(tmp_path, study, runs, lose, engine)
+    for one in others:
+        world.cluster.remove_node(one)
+    assert [told.of(run, "complete") for run in runs] == [[True] if ends else []] * 2
     assert sorted(len(told.of(run, "again")) for run in runs) == [0, 1]  # to wait is no try
+    assert len([event for _, event in told.events if "waits" in event]) == (threads == 2)
 
 
 def test_an_interrupt_ends_what_is_under_way(
@@ -462,11 +511,21 @@ def test_a_framework_runs_under_the_interpreter_that_was_chosen_or_not_at_all(
     assert "STROKE_PYTHON_FAKE" not in environment
 
 
-def test_without_an_address_ray_is_started_here_and_ended() -> None:
+def test_without_an_address_ray_is_started_here_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = dataclasses.replace(fake_study(tmp_path, {}, seeds=1), threads=64)
+
     def look() -> None:
         with opened(Engine("ray")) as words:
             assert words.startswith(f"Ray: 1 node with {measure.usable_cores()} CPUs, ")
             assert ray.is_initialized()
+            began = time.monotonic()  # no node can come here
+            with pytest.raises(
+                StudyError, match=r"^a run asks for 64 CPUs, .* so large; give fewer --threads"
+            ):
+                execute(tmp_path, study, study.runs(), Told(), Engine("ray"))
+            assert time.monotonic() - began < 30
 
     patiently(look)
     assert not ray.is_initialized()

@@ -246,7 +246,8 @@ def engine_from(*words: str) -> Engine:
 
 def test_the_engine_from_the_command_line() -> None:
     assert engine_from() == Engine("local")
-    assert engine_from("--engine", "ray") == Engine("ray", None, 1.0)
+    assert engine_from("--engine", "ray") == Engine("ray", None, 1.0, node_seconds=1800.0)
+    assert engine_from("--engine", "ray", "--node-timeout", "90").node_seconds == 90.0
     asked = engine_from("--engine", "ray", "--address", "ray://head:10001", "--gpus-per-run", "0.5")
     assert asked == Engine("ray", "ray://head:10001", 0.5)
 
@@ -276,7 +277,7 @@ def test_shares_of_gpus_that_ray_gives() -> None:
         assert engine.gpus == float(words[0])
 
 
-@pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2")])
+@pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2"), ("--node-timeout", "90")])
 def test_options_of_ray_without_it_are_refused(words: tuple[str, str]) -> None:
     with pytest.raises(StudyError, match=rf"^{words[0]} {words[1]}.* is for --engine ray; add that or leave"):
         engine_from(*words)
