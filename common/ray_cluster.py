@@ -75,9 +75,9 @@ def connected(engine: Engine) -> Iterator[Any]:
 def check_address(address: str) -> None:
     """Raise StudyError unless there is something at a cluster's address that speaks as Ray does: gRPC, over HTTP/2.
 
-    Ray itself tries for minutes. An address that names no port, such as `auto`, is left to it.
+    Ray itself tries for minutes. An address that names no port is left to it.
     """
-    where = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    where = _found_by_ray() or address if address == "auto" else address
     host, _, port = where.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdigit():
         return
@@ -94,6 +94,19 @@ def check_address(address: str) -> None:
     except (OSError, OverflowError) as error:
         fault = getattr(error, "strerror", None) or str(error)
     raise StudyError(f"the Ray cluster {where} cannot be joined ({fault}); {REMEDY}")
+
+
+def _found_by_ray() -> str | None:
+    """What `auto` stands for: RAY_ADDRESS, else the cluster that was last started here, which may be gone; None where
+    Ray does not tell.
+    """
+    with contextlib.suppress(
+        Exception
+    ):  # not its public interface, and it raises anything where there is none
+        from ray._private.services import get_ray_address_from_environment
+
+        return str(get_ray_address_from_environment("auto", None))
+    return None
 
 
 def _greets(stream: socket.socket) -> bool:

@@ -564,6 +564,13 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     refused_by(address, "Connection refused")
     monkeypatch.setenv("RAY_ADDRESS", address)
     refused_by("auto", "Connection refused")
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(
+        "ray._private.services.find_gcs_addresses", set
+    )  # but for what a dead head left behind
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: address)
+    refused_by("auto", "Connection refused")
+    monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(StudyError, match=r"needs the package ray, .* `pip install -r common/requirements-ray"),
