@@ -1104,6 +1104,7 @@ class Engine:
     address: str | None = None  # of a Ray cluster; None: one on this machine, for as long as the command runs
     gpus: float = 1.0  # of a device of a run on "cuda"; below 1, runs share a GPU
     shared: bool | None = None  # whether nodes work in the study's own folder; None: where they see it
+    node_seconds: float = 1800.0  # until a node comes that can take a run; a cluster may grow for minutes
 
 
 RECORD_SECONDS = 90.0  # until a record that its node wrote is seen here: network disks may hide it for 60
@@ -1117,7 +1118,9 @@ RUN_BASE_MIB = 1200
 RUN_ACTIVATION_COPIES = 8
 RUN_MEMORY_MARGIN = 1.25  # what is set aside, of the largest resident set seen
 RAY_PENDING = 100  # runs that Ray is given beforehand: enough for a cluster that grows by what is asked of it
-RAY_NODE_SECONDS = 60.0  # until a node comes that is large enough for a run
+RAY_STRANDED_SECONDS = 60.0  # until runs that waited for a node that is gone ask for what the others have
+RAY_CONNECT_SECONDS = 5.0  # for the address of a cluster to answer
+RAY_CODE_SECONDS = 24 * 3600.0  # until code that a node has, and nobody uses, is removed there
 RAY_LOOK_SECONDS = 0.5  # between two looks at what the nodes told
 RAY_STOP_SECONDS = 15.0  # until what is under way has ended, when the command is stopped
 RAY_STORE_BYTES = 200 * 2**20  # of shared memory, where Ray is started here: it carries messages only

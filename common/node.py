@@ -1,28 +1,27 @@
 """What a Ray task does on its node: start a run's worker, listen to it, and bring home what it wrote.
 
-Only the standard library, `common.workers` and part of `common.fence` are needed here. They travel to the node by
-value, and the code that the worker runs travels as files: whatever of this project a node has, a study is of one
-version.
+Only the standard library, `common.workers`, `common.parcels` and part of `common.fence` are needed here. They travel to
+the node by value, and the code that the worker runs travels as files: whatever a node has installed or checked out of
+this project, a study runs one version.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.fence import begin, is_current
+from common.parcels import Parcel, held, locked, own_folder, remove, sweep
 from common.workers import follow, start_worker
 
 try:
@@ -31,16 +30,6 @@ except ImportError:  # a system without it has no locks; Ray's nodes are Linux o
     fcntl = None  # type: ignore[assignment]
 
 LETTER_SECONDS = 60.0  # that a run's end waits for its last event to be told
-Fetch = Callable[[Any], bytes]  # an object reference -> what it stands for
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A folder to bring to nodes: its files in pieces, in the cluster's object store."""
-
-    digest: str  # of name, paths and bytes
-    name: str  # of the folder
-    files: tuple[tuple[str, tuple[Any, ...]], ...]  # path in it -> references to its pieces
 
 
 @dataclass(frozen=True)
@@ -61,6 +50,8 @@ class Job:
     code: Parcel
     data: Parcel | None  # the study's files; None: not packed so far
     files: dict[str, bytes]  # of the run's folder, e.g. a snapshot and the log, where it is not shared
+    owner: str  # name of the mailbox, an actor that ends with the driver
+    keep_seconds: float  # of code that nobody uses
 
 
 class Mailbox:
@@ -107,8 +98,27 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
 
     tell({"started": started, "node": node})
     base = own_folder()
-    code = unpack(job.code, base, ray.get)
-    study = Path(job.study) if shared or job.data is None else unpack(job.data, base, ray.get)
+    with contextlib.ExitStack() as using:
+        code, study = using.enter_context(held(job.code, base, ray.get)), Path(job.study)
+        if not shared and job.data is not None:
+            study = using.enter_context(held(job.data, base, ray.get, job.owner))
+        sweep(base, living_mailboxes, job.keep_seconds)
+        done = work(job, python, code, study, base, shared, tell)
+    with contextlib.suppress(ray.exceptions.RayError):  # so that nothing is told of a run after its end
+        ray.get(last, timeout=LETTER_SECONDS)
+    return {"node": node, "started": started, "ended": _now()} | done
+
+
+def work(
+    job: Job,
+    python: str,
+    code: Path,
+    study: Path,
+    base: Path,
+    shared: bool,
+    tell: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Carry out a run in the folder of a study; returns its `ending`, `complete` and `files`."""
     directory = study / "runs" / job.path
     if not shared:
         shutil.rmtree(directory, ignore_errors=True)
@@ -136,10 +146,7 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
             if one.is_file() and not one.name.startswith(".")
         }
         shutil.rmtree(directory, ignore_errors=True)
-    with contextlib.suppress(ray.exceptions.RayError):  # so that nothing is told of a run after its end
-        ray.get(last, timeout=LETTER_SECONDS)
-    told = {"ending": tuple(ending), "complete": complete, "files": files}
-    return {"node": node, "started": started, "ended": _now()} | told
+    return {"ending": tuple(ending), "complete": complete, "files": files}
 
 
 def answer(
@@ -153,26 +160,37 @@ def answer(
     """Exit code and what a command says on its standard output and error, started as a worker would be."""
     import ray
 
-    folder = unpack(code, own_folder(), ray.get)
     python = python_here(command[0], own_python)
     if python is None:
         return 127, "", f"the node {socket.gethostname()} has no {command[0]}"
-    said = subprocess.run(
-        [python, *command[1:]],
-        env=environment_here(environment, without, folder),
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    with held(code, own_folder(), ray.get) as folder:
+        said = subprocess.run(
+            [python, *command[1:]],
+            env=environment_here(environment, without, folder),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
     return said.returncode, said.stdout, said.stderr
 
 
 def forget(digest: str) -> None:
     """Remove what a parcel brought to this node."""
-    shutil.rmtree(own_folder() / digest, ignore_errors=True)
+    remove(own_folder(), digest)
+
+
+def living_mailboxes() -> set[str]:
+    """The mailboxes of the drivers that live, by their names."""
+    from ray.util import list_named_actors
+
+    return {str(one["name"]) for one in list_named_actors(all_namespaces=True)}
+
+
+def take_place() -> None:
+    """Nothing. A task that waits to do it shows the cluster what a run will ask for, so that it can grow."""
 
 
 def says_complete(record: Path) -> bool:
@@ -198,44 +216,6 @@ def python_here(path: str, own: bool) -> str | None:
     return None if own else sys.executable
 
 
-def own_folder() -> Path:
-    """A folder of this user on the node's own disk. Raises OSError where somebody else has put one there."""
-    base = Path(tempfile.gettempdir()) / f"stroke-frameworks-{os.getuid()}"
-    base.mkdir(mode=0o700, exist_ok=True)
-    status = base.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o777 != 0o700 or base.is_symlink():
-        raise OSError(f"{base} is not this user's alone; remove it or set TMPDIR on the node")
-    return base
-
-
-def unpack(parcel: Parcel, base: Path, fetch: Fetch) -> Path:
-    """Bring a parcel to a folder of its digest, once a node, and return it. Raises OSError where bytes are missing."""
-    whole = base / parcel.digest
-    if whole.exists():
-        return whole / parcel.name
-    with locked(base / f"{parcel.digest}.lock"):
-        if whole.exists():
-            return whole / parcel.name
-        partial = base / f"{parcel.digest}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        found = hashlib.sha256(f"{parcel.name}\0".encode())
-        for name, pieces in parcel.files:
-            path = partial / parcel.name / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found.update(f"{name}\0".encode())
-            with path.open("wb") as stream:
-                for piece in pieces:
-                    content = fetch(piece)
-                    found.update(content)
-                    stream.write(content)
-            found.update(str(path.stat().st_size).encode())
-        if found.hexdigest() != parcel.digest:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise OSError(f"the files of {parcel.name} came with another digest than they were sent")
-        partial.rename(whole)
-    return whole / parcel.name
-
-
 @contextlib.contextmanager
 def claim_cores(count: int, base: Path) -> Iterator[list[int]]:
     """So many cores of this machine that no other run holds, or all of them where there are not so many free.
@@ -256,15 +236,6 @@ def claim_cores(count: int, base: Path) -> Iterator[list[int]]:
                         held.enter_context(candidates.pop_all())
                         break
         yield mine if len(mine) == count else usable
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait for a lock and hold it."""
-    with path.open("ab") as stream:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _reads(path: Path) -> bytes | None:

@@ -199,19 +199,31 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="that Ray sets aside for each device of a run on cuda; 0.5: two runs share a GPU (default: 1)",
     )
+    add(
+        "--node-timeout",
+        type=positive_number,
+        metavar="SECONDS",
+        help="to wait for a node of the Ray cluster that can take a run, e.g. while it grows "
+        f"(default: {Engine.node_seconds:g})",
+    )
 
 
 def engine_of(arguments: argparse.Namespace) -> Engine:
     """Where the options say that runs execute. Raises StudyError for options of Ray without it, and for a share of GPUs
     that Ray does not give.
     """
-    given = {"--address": arguments.address, "--gpus-per-run": arguments.gpus_per_run}
+    given = {
+        "--address": arguments.address,
+        "--gpus-per-run": arguments.gpus_per_run,
+        "--node-timeout": arguments.node_timeout,
+    }
     for name, value in given.items():
         if value is not None and arguments.engine != "ray":
             raise StudyError(f"{name} {value} is for --engine ray; add that or leave it out")
     gpus = arguments.gpus_per_run or 1.0
     check_share(gpus, arguments.devices)
-    return Engine(arguments.engine, arguments.address, gpus)
+    patience = arguments.node_timeout or Engine.node_seconds
+    return Engine(arguments.engine, arguments.address, gpus, node_seconds=patience)
 
 
 def add_interpreter_options(parser: argparse.ArgumentParser) -> None:

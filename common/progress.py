@@ -72,7 +72,7 @@ class GridProgress:
             self._live.stop()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """One event of a run: started, {steps, of}, an epoch, an alarm, again (and why), complete or failed."""
+        """One event of a run: waits (for what), started, {steps, of}, an epoch, an alarm, again (why), and its end."""
         with self._lock:
             if "steps" in event:
                 self._fractions[run] = event["steps"] / event["of"]
@@ -80,6 +80,8 @@ class GridProgress:
                 self._bars[run] = self._live.add_task(self._label(run), total=1.0, note="starting")
             if "again" in event:
                 self._begin_again(run, str(event["again"]))
+            if "waits" in event:
+                self._console.print(str(event["waits"]), markup=False, highlight=False, style="yellow")
             if "alarm" in event:
                 words = f"{self._label(run)} alarm: {event['alarm']}"
                 self._console.print(words, markup=False, highlight=False, style="yellow")

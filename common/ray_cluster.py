@@ -6,10 +6,11 @@ import contextlib
 import importlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common import config, engines, fence, interpreters, measure, node, workers
+from common import config, engines, fence, interpreters, measure, node, parcels, workers
 from common.codebase import ROOT
 from common.config import RECORDED_VARIABLES, Engine
 from common.errors import StudyError
@@ -21,6 +22,12 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; a worker's environment is ours to set
 }
+CLIENT = "ray://"
+REMEDY = (
+    "give --address as `ray start` named it, from a node of the cluster, or ray://HOST:10001 from elsewhere"
+)
+FRAME_HEAD_BYTES, SETTINGS_FRAME = 9, 4  # of HTTP/2: three of the length, type, flags, four of the stream
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS_FRAME, 0, 0, 0, 0, 0])
 
 
 @contextlib.contextmanager
@@ -37,7 +44,7 @@ def connected(engine: Engine) -> Iterator[Any]:
         raise StudyError(
             f"the engine 'ray' needs the package ray, which is not installed here; run `{INSTALL_RAY}`"
         ) from None
-    for module in (workers, fence, node):  # by value, so that a node needs nothing of ours installed
+    for module in (workers, fence, parcels, node):  # by value, so that a node needs nothing of ours installed
         ray.cloudpickle.register_pickle_by_value(module)
     if ray.is_initialized():
         yield ray
@@ -50,6 +57,8 @@ def connected(engine: Engine) -> Iterator[Any]:
             "object_store_memory": config.RAY_STORE_BYTES,
             "include_dashboard": False,
         }
+    else:
+        check_address(engine.address)
     try:
         ray.init(address=engine.address or "local", **options)
     except Exception as error:  # Ray raises anything here, a bare Exception too
@@ -58,13 +67,57 @@ def connected(engine: Engine) -> Iterator[Any]:
             lines[-1] if lines[0].endswith(":") else lines[0]
         )  # of a traceback, as Ray's client server sends one
         raise StudyError(
-            f"the Ray cluster {engine.address or 'of this machine'} cannot be joined ({said[:300]}); give --address as "
-            "`ray start` named it, from a node of the cluster, or ray://HOST:10001 from elsewhere"
+            f"the Ray cluster {engine.address or 'of this machine'} cannot be joined ({said[:300]}); {REMEDY}"
         ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Raise StudyError unless there is something at a cluster's address that speaks as Ray does: gRPC, over HTTP/2.
+
+    Ray itself tries for minutes. An address that names no port is left to it.
+    """
+    where = _found_by_ray() or address if address == "auto" else address
+    host, _, port = where.removeprefix(CLIENT).rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), config.RAY_CONNECT_SECONDS) as stream:
+            stream.settimeout(config.RAY_CONNECT_SECONDS)
+            stream.sendall(GREETING)
+            if not _greets(stream):
+                fault = "what listens there is no Ray cluster"
+            else:
+                return
+    except TimeoutError:
+        fault = f"there is no answer in {config.RAY_CONNECT_SECONDS:g} s"
+    except (OSError, OverflowError) as error:
+        fault = getattr(error, "strerror", None) or str(error)
+    raise StudyError(f"the Ray cluster {where} cannot be joined ({fault}); {REMEDY}")
+
+
+def _found_by_ray() -> str | None:
+    """What `auto` stands for: RAY_ADDRESS, else the cluster that was last started here, which may be gone; None where
+    Ray does not tell.
+    """
+    with contextlib.suppress(
+        Exception
+    ):  # not its public interface, and it raises anything where there is none
+        from ray._private.services import get_ray_address_from_environment
+
+        return str(get_ray_address_from_environment("auto", None))
+    return None
+
+
+def _greets(stream: socket.socket) -> bool:
+    """Whether the other side begins with HTTP/2's frame of settings, as each must: RFC 9113, 3.4 and 4.1."""
+    head = b""
+    while len(head) < FRAME_HEAD_BYTES and (more := stream.recv(FRAME_HEAD_BYTES - len(head))):
+        head += more
+    return len(head) == FRAME_HEAD_BYTES and head[3] == SETTINGS_FRAME and head[5:] == bytes(4)
 
 
 def describe_cluster(ray: Any) -> str:

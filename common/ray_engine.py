@@ -35,7 +35,9 @@ from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
 from common.measure import COMMIT_VARIABLE, utc_now
-from common.node import Job, Parcel
+from common.node import Job
+from common.parcels import Parcel
+from common.progress import format_seconds
 from common.ray_cluster import changes_of, connected, has_own_python, nodes_of
 from common.resources import MIB, Demand, Memory, Node, demand_of, describe_nodes, threads_on
 from common.results import read_run, read_study, run_directory
@@ -104,7 +106,7 @@ class _Driver:
         mark: tuple[str, str] | None,
     ) -> None:
         self._ray, self._directory, self._study = ray, directory, study
-        self._on_event, self._mark = on_event, mark
+        self._on_event, self._mark, self._engine = on_event, mark, engine
         self._gpus = engine.gpus * study.devices if study.device == "cuda" else 0.0
         self._memory = Memory(study, read_study(directory).complete)
         self._code = pack(ROOT, code_files(ROOT), ray.put, "code")
@@ -112,7 +114,8 @@ class _Driver:
         if study.device == "cpu" or engine.gpus < 1:  # a GPU is given to one run alone, a processor never
             self._told[BESIDE_OTHERS] = "1"
         self._data: Parcel | None = None
-        self._mailbox = self._open_mailbox()
+        self._owner, self._mailbox = self._open_mailbox()
+        self._awaited: set[Demand] = set()  # of which it was told that a node is waited for
         self._begun: dict[tuple[str, int], Mapping[str, Any]] = {}  # (run, try) -> {started, node}
         self._demands: dict[Any, Demand] = {}  # of the tasks that are under way
         self._met: dict[Demand, float] = {}  # when a living node could last meet it
@@ -175,18 +178,23 @@ class _Driver:
             code=self._code,
             data=self._data,
             files=files_to_go_on(directory) if self._data else {},
+            owner=self._owner,
+            keep_seconds=config.RAY_CODE_SECONDS,
         )
         demand = self._demand_of(one, list(nodes_of(self._ray).values()))
-        remote = self._ray.remote(node.carry_out).options(
+        task = self._remote(node.carry_out, demand, str(run.path)).remote(job, self._mailbox)
+        self._demands[task], self._met[demand] = demand, time.monotonic()
+        return task
+
+    def _remote(self, function: Any, demand: Demand, name: str) -> Any:
+        """A function as a task that asks for this."""
+        return self._ray.remote(function).options(
             num_cpus=demand.cpus,
             num_gpus=demand.gpus,
             memory=demand.memory_mib * MIB,
             max_retries=0,
-            name=str(run.path),
+            name=name,
         )
-        task = remote.remote(job, self._mailbox)
-        self._demands[task], self._met[demand] = demand, time.monotonic()
-        return task
 
     def _demand_of(self, one: _Try, nodes: Sequence[Node]) -> Demand:
         """What a try asks for on a cluster of such nodes."""
@@ -196,7 +204,8 @@ class _Driver:
 
     def _take_back_stranded(self, flying: Mapping[Any, _Try]) -> list[Any]:
         """Cancel the tasks that ask for more than any living node has, for the one that had it is gone, and return
-        them: their runs are to ask anew. StudyError where what they would ask for is nowhere either.
+        them, if one has what they would ask for anew. The others stay, for a cluster that grows sees by them what it
+        lacks; StudyError where that takes too long.
 
         None of them is under way: its node would be one that lives.
         """
@@ -204,31 +213,59 @@ class _Driver:
         for demand in set(self._demands.values()):
             if any(demand.fits(one) for one in nodes):
                 self._met[demand] = now
-        patient = now - config.RAY_NODE_SECONDS
+        patient = now - config.RAY_STRANDED_SECONDS
         late = [task for task, demand in self._demands.items() if self._met[demand] < patient]
+        if not late:
+            self._awaited.clear()
         _, stranded = self._ray.wait(late, num_returns=len(late), timeout=0) if late else ([], [])
+        back = []
         for task in stranded:
             anew = self._demand_of(flying[task], nodes)
-            if not any(anew.fits(one) for one in nodes):
-                raise _no_node(anew, nodes, "what is finished is kept, the same command goes on from there")
-        self._stop(stranded)
-        for task in stranded:
+            if any(anew.fits(one) for one in nodes):
+                back.append(task)
+            else:
+                remedy = "what is finished is kept, the same command goes on from there"
+                self._bear(flying[task].run, anew, nodes, now - self._met[self._demands[task]], remedy)
+        self._stop(back)
+        for task in back:
             del self._demands[task]
-        return list(stranded)
+        return back
 
     def _wait_for_a_node(self, run: Run) -> int:
         """The threads of each run, as soon as there is a node that can take one; StudyError where none comes."""
-        until = time.monotonic() + config.RAY_NODE_SECONDS
-        while True:
-            nodes = list(nodes_of(self._ray).values())
-            threads = threads_on(nodes, self._study, self._gpus)
-            cpus = threads * self._study.devices
-            demand = demand_of(nodes, cpus, cpus, self._gpus, self._memory.expected_mib(run))
-            if any(demand.fits(one) for one in nodes):
-                return threads
-            if time.monotonic() > until:
-                raise _no_node(demand, nodes, "give fewer --threads or another --device")
-            time.sleep(1.0)
+        began, asked = time.monotonic(), None
+        asking: list[Any] = []
+        try:
+            while True:
+                nodes = list(nodes_of(self._ray).values())
+                threads = threads_on(nodes, self._study, self._gpus)
+                cpus = threads * self._study.devices
+                demand = demand_of(nodes, cpus, cpus, self._gpus, self._memory.expected_mib(run))
+                if any(demand.fits(one) for one in nodes):
+                    return threads
+                if demand != asked:
+                    self._stop(asking)
+                    asked = demand
+                    asking = [self._remote(node.take_place, demand, "a place for a run").remote()]
+                remedy = "give fewer --threads or another --device"
+                self._bear(run, demand, nodes, time.monotonic() - began, remedy)
+                time.sleep(1.0)
+        finally:
+            self._stop(asking)
+
+    def _bear(self, run: Run, demand: Demand, nodes: Sequence[Node], seconds: float, remedy: str) -> None:
+        """Tell, once, that a node is waited for. StudyError where that was for too long, or none can come."""
+        if self._engine.address is None:
+            raise StudyError(f"{_no_node(demand, nodes)}; {remedy}")
+        patience = self._engine.node_seconds
+        if seconds > patience:
+            raise StudyError(
+                f"{_no_node(demand, nodes)}, and none came in {format_seconds(patience)}; {remedy}"
+            )
+        if demand not in self._awaited:
+            self._awaited.add(demand)
+            words = f"{_no_node(demand, nodes)}; waiting for one, {format_seconds(patience)} at most (--node-timeout)"
+            self._on_event(run, {"waits": words})
 
     # --- back
 
@@ -285,7 +322,7 @@ class _Driver:
         try:
             letters = self._ray.get(self._mailbox.take.remote())
         except self._ray.exceptions.RayError:  # lost, and with it what was to be shown: nothing else
-            self._mailbox = self._open_mailbox()
+            self._owner, self._mailbox = self._open_mailbox()
             return
         for path, number, event in letters:
             run = known.get((path, number))
@@ -296,13 +333,16 @@ class _Driver:
                 event = {"started": event["started"]}
             self._on_event(run, event)
 
-    def _open_mailbox(self) -> Any:
-        """On the driver's own node, which is not lost without the driver."""
+    def _open_mailbox(self) -> tuple[str, Any]:
+        """Its name, by which nodes can tell that this driver lives, and itself: on the driver's own node, which is not
+        lost without the driver.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
-        actor = self._ray.remote(node.Mailbox).options(num_cpus=0, scheduling_strategy=here)
-        return actor.remote()
+        name = f"mailbox-{secrets.token_hex(16)}"
+        actor = self._ray.remote(node.Mailbox).options(num_cpus=0, scheduling_strategy=here, name=name)
+        return name, actor.remote()
 
     # --- ends
 
@@ -331,10 +371,10 @@ class _Driver:
             self._ray.wait(asked, num_returns=len(asked), timeout=config.RAY_STOP_SECONDS)
 
 
-def _no_node(demand: Demand, nodes: Sequence[Node], remedy: str) -> StudyError:
-    return StudyError(
-        f"a run asks for {demand.cpus} CPUs and {demand.gpus:g} GPUs of one node, and the cluster has "
-        f"{describe_nodes(nodes)}, none of them so large; {remedy}"
+def _no_node(demand: Demand, nodes: Sequence[Node]) -> str:
+    return (
+        f"a run asks for {demand.cpus} CPUs, {demand.gpus:g} GPUs and {demand.memory_mib / 1024:.1f} GiB of one node, "
+        f"and the cluster has {describe_nodes(nodes)}, none of them so large"
     )
 
 

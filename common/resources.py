@@ -50,17 +50,26 @@ class Memory:
         """Take note of what a finished run took."""
         peak = (record.document.get("memory") or {}).get("peak_rss_mib") if record else None
         if record and record.complete and isinstance(peak, int | float):
+            processes = (record.document.get("replicas") or {}).get("processes", 1)
             for kind in _kinds(record.run):
-                self._peaks[kind] = max(peak, self._peaks.get(kind, 0.0))
+                self._peaks[kind] = max(peak * processes, self._peaks.get(kind, 0.0))
 
     def expected_mib(self, run: Run) -> int:
-        """With a margin."""
+        """With a margin, of all processes of a run together: a record tells that of the first, which
+        is the largest, for it writes the files. They share a batch; what a framework takes by itself each of them has.
+        """
         for kind in _kinds(run):
             if kind in self._peaks:
                 return round(config.RUN_MEMORY_MARGIN * self._peaks[kind])
         name = f"{run.task}/{run.model}"
         values = forward_work(self._study.specs[name]).activations * self._study.recipes[name].batch_size
-        return round(config.RUN_BASE_MIB + config.RUN_ACTIVATION_COPIES * FLOAT32_BYTES * values / MIB)
+        base = config.RUN_BASE_MIB * processes_of(run, self._study.devices)
+        return round(base + config.RUN_ACTIVATION_COPIES * FLOAT32_BYTES * values / MIB)
+
+
+def processes_of(run: Run, devices: int) -> int:
+    """How many a run on so many devices has: in PyTorch one a device, in Keras one for all."""
+    return devices if run.framework == "torch" else 1
 
 
 def _kinds(run: Run) -> list[tuple[str, ...]]:

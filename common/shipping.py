@@ -11,7 +11,7 @@ from common import config
 from common.attempts import LOG
 from common.codebase import PACKAGES
 from common.errors import StudyError
-from common.node import Parcel
+from common.parcels import PackedFile, Parcel
 from common.results import read_json, write_atomically
 
 SNAPSHOTS = "snapshot.*"  # of a run under way, in its folder
@@ -26,15 +26,14 @@ def pack(folder: Path, paths: Sequence[Path], put: Put, name: str) -> Parcel:
     digest = hashlib.sha256(f"{name}\0".encode())
     files = []
     for path in sorted(paths):
-        relative, size, pieces = path.relative_to(folder).as_posix(), 0, []
-        digest.update(f"{relative}\0".encode())
+        relative, size, pieces, found = path.relative_to(folder).as_posix(), 0, [], hashlib.sha256()
         with path.open("rb") as stream:
             while piece := stream.read(config.SHIP_PIECE_BYTES):
-                digest.update(piece)
+                found.update(piece)
                 size += len(piece)
                 pieces.append(put(piece))
-        digest.update(str(size).encode())
-        files.append((relative, tuple(pieces)))
+        digest.update(f"{relative}\0{size}\0{found.hexdigest()}\0".encode())
+        files.append(PackedFile(relative, size, found.hexdigest(), tuple(pieces)))
     return Parcel(digest.hexdigest(), name, tuple(files))
 
 

@@ -23,7 +23,7 @@ EVENT_NUMBERS = {  # what an event needs beside its first key, for the display d
 # By hand, by a scheduler, by a system short of memory
 KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 # The engines' own words: a worker, or a library in it, that prints them is not heard
-ENGINE_EVENTS = frozenset({"started", "again", "complete"})
+ENGINE_EVENTS = frozenset({"started", "again", "waits", "complete"})
 
 LAST_WORDS_BYTES = 64 * 1024  # at the end of a log, in which a worker's last line is looked for
 

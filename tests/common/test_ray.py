@@ -39,9 +39,10 @@ from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
+from common.progress import GridProgress
 from common.ray_cluster import connected
 from common.ray_engine import MARK
-from common.results import RunRecord, read_json, read_run, read_study, run_directory
+from common.results import RunRecord, read_json, read_run, run_directory
 from common.study import carry_out, missing_runs, prepare_study
 
 __all__ = ["tiny_world"]  # a fixture
@@ -247,7 +248,6 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
     record = read_json(run_directory(there, faults["lost"]) / "run.json")
     assert record["attempt"] == last["token"] != first["token"]
     assert not list(there.glob(f"{MARK}*"))
-    assert read_study(there).document == {**read_json(there / "study.json")}
 
     execute(here, study, runs, Told())
     same_results(there, here, runs)
@@ -298,10 +298,50 @@ def test_a_wrong_configuration_is_not_tried_again(
     assert seen["environment"]["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["argv"][:6] == ["run", str(directory), str(runs[3].path), "--threads", "1", "--supervised"]
 
-    study = dataclasses.replace(study, threads=64)
-    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 0.0)
-    with pytest.raises(StudyError, match=r"asks for 64 CPUs .* the cluster has 1 node with 1 CPUs"):
-        execute(directory, study, runs[:1], told, world.engine)
+    study, hasty = dataclasses.replace(study, threads=64), dataclasses.replace(world.engine, node_seconds=0.1)
+    with pytest.raises(
+        StudyError, match=r"asks for 64 CPUs, .* has 1 node with 1 CPUs, .* none came in 0 s; give"
+    ):
+        execute(directory, study, runs[:1], told, hasty)
+
+
+def demands_of(cluster: Any) -> list[dict[str, float]]:
+    """What an autoscaler would read of what the cluster lacks."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    demands = get_cluster_status(cluster.address).resource_demands.ray_task_actor_demand
+    return [dict(one.bundles_by_count[0].bundle) for one in demands]
+
+
+def test_a_cluster_is_asked_to_grow_and_waited_for(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_worker("fake_worker", monkeypatch)
+    study = dataclasses.replace(fake_study(tmp_path, {}, seeds=2), threads=2)
+    runs, told, text, added = study.runs(), Told(), io.StringIO(), []
+    progress = GridProgress(Console(file=text, width=300), runs)
+
+    def grow(run: Run, event: dict[str, Any]) -> None:
+        told(run, event)
+        progress.tell(run, event)
+        if "waits" in event:
+            asked = {"CPU": 2.0}.items()
+            assert wait_until(lambda: any(one.items() >= asked for one in demands_of(world.cluster)), 30)
+            added.append(world.add_node(num_cpus=2))
+
+    try:
+        with deadline(SECONDS):
+            execute(tmp_path, study, runs, grow, world.engine)
+    finally:
+        for one in added:
+            world.cluster.remove_node(one)
+    assert [told.of(run, "complete") for run in runs] == [[True], [True]]
+    (words,) = (event["waits"] for _, event in told.events if "waits" in event)  # once
+    assert words.startswith(
+        "a run asks for 2 CPUs, 0 GPUs and 1.2 GiB of one node, and the cluster has 1 node with 1 CPU"
+    )
+    assert words.endswith("none of them so large; waiting for one, 30 min 00 s at most (--node-timeout)")
+    assert text.getvalue().startswith(words)
 
 
 def test_a_record_that_this_machine_sees_late_or_not_at_all_is_not_written_over(
@@ -346,16 +386,18 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_runs_that_wait_for_a_lost_node_take_another_or_the_study_ends(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+@pytest.mark.parametrize(("threads", "comes"), [(1, False), (2, False), (2, True)])
+def test_runs_that_wait_for_a_lost_node_take_another_or_wait_for_one_or_the_study_ends(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, comes: bool
 ) -> None:
     """The first run is on the large node, the second waits for its memory. Then the node is gone."""
     as_worker("fake_worker", monkeypatch)
     mib = psutil.virtual_memory().total // 2**20
     monkeypatch.setattr(config, "RUN_BASE_MIB", 10 * mib)
-    monkeypatch.setattr(config, "RAY_NODE_SECONDS", 2.0)
+    monkeypatch.setattr(config, "RAY_STRANDED_SECONDS", 2.0)
+    engine = world.engine if comes else dataclasses.replace(world.engine, node_seconds=4.0)
     large = world.add_node(num_cpus=2, memory=15 * mib * 2**20)
+    others = []
     study = dataclasses.replace(fake_study(tmp_path, {0: "sleeps", 1: "sleeps"}, seeds=2), threads=threads)
     runs, told = study.runs(), Told()
 
@@ -364,15 +406,21 @@ def test_runs_that_wait_for_a_lost_node_take_another_or_the_study_ends(
         if "pid" in event and not told.of(run, "again") and large in world.cluster.worker_nodes:
             (tmp_path / "faults.json").write_text("{}")
             world.cluster.remove_node(large)
+        if "waits" in event and comes:
+            others.append(world.add_node(num_cpus=2, memory=15 * mib * 2**20))
 
+    ends = threads == 1 or comes
     with deadline(SECONDS):
-        if threads == 1:
-            execute(tmp_path, study, runs, lose, world.engine)
+        if ends:
+            execute(tmp_path, study, runs, lose, engine)
         else:
-            with pytest.raises(StudyError, match=r"^a run asks for 2 CPUs .* the same command goes on from"):
-                execute(tmp_path, study, runs, lose, world.engine)
-    assert [told.of(run, "complete") for run in runs] == [[True] if threads == 1 else []] * 2
+            with pytest.raises(StudyError, match=r"^a run asks for 2 CPUs, .* the same command goes on from"):
+                execute(tmp_path, study, runs, lose, engine)
+    for one in others:
+        world.cluster.remove_node(one)
+    assert [told.of(run, "complete") for run in runs] == [[True] if ends else []] * 2
     assert sorted(len(told.of(run, "again")) for run in runs) == [0, 1]  # to wait is no try
+    assert len([event for _, event in told.events if "waits" in event]) == (threads == 2)
 
 
 def test_an_interrupt_ends_what_is_under_way(
@@ -419,7 +467,11 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
             driver.kill()
     assert wait_until(lambda: gone(worker), SECONDS)
     assert read_run(there, run) is None
-    assert list(there.glob(f"{MARK}*"))  # what the dead driver left
+    (there / f"{MARK}of-a-dead-driver").touch()
+    on_nodes = [
+        folder for folder in world.hangs.parent.glob("stroke-frameworks-*/*") if (folder / "there").exists()
+    ]
+    assert len(on_nodes) == 1  # the study's files, which nobody could remove
     text = io.StringIO()
     study = dataclasses.replace(study, seeds=1)
     assert carry_out(study, there, Console(file=text, width=200), world.engine) == []
@@ -427,6 +479,7 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
     assert any(line.startswith("Ray: 1 node with 1 CPUs, 0 GPUs and ") for line in lines)
     assert any(line.endswith("done") and line.startswith("[1/1]") for line in lines)
     assert not list(there.glob(f"{MARK}*"))
+    assert not on_nodes[0].exists()  # the next command did
 
 
 def test_a_cluster_may_be_used_from_outside(
@@ -475,11 +528,21 @@ def test_a_framework_runs_under_the_interpreter_that_was_chosen_or_not_at_all(
     assert "STROKE_PYTHON_FAKE" not in environment
 
 
-def test_without_an_address_ray_is_started_here_and_ended() -> None:
+def test_without_an_address_ray_is_started_here_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = dataclasses.replace(fake_study(tmp_path, {}, seeds=1), threads=64)
+
     def look() -> None:
         with opened(Engine("ray")) as words:
             assert words.startswith(f"Ray: 1 node with {measure.usable_cores()} CPUs, ")
             assert ray.is_initialized()
+            began = time.monotonic()  # no node can come here
+            with pytest.raises(
+                StudyError, match=r"^a run asks for 64 CPUs, .* so large; give fewer --threads"
+            ):
+                execute(tmp_path, study, study.runs(), Told(), Engine("ray"))
+            assert time.monotonic() - began < 30
 
     patiently(look)
     assert not ray.is_initialized()
@@ -497,12 +560,46 @@ def test_what_travels_to_a_node_needs_nothing_of_ours_there(tmp_path: Path) -> N
     assert said.strip() == "['carry_out', 'answer', 'forget', 'Mailbox']"
 
 
+def refused_by(address: str, fault: str) -> None:
+    with (
+        deadline(10),
+        pytest.raises(StudyError, match=rf"cannot be joined \(({fault})\); give --address"),
+        connected(Engine("ray", address)),
+    ):
+        pass
+
+
+def speak_other_words(listener: socket.socket) -> None:
+    with listener.accept()[0] as stream:
+        stream.sendall(b"HTTP/1.1 400 Bad Request\r\n")
+        stream.recv(100)
+
+
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(StudyError, match=r"Ray cluster nowhere cannot be joined .*; give --address"),
         connected(Engine("ray", "nowhere")),
     ):
         pass
+    monkeypatch.setattr(config, "RAY_CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        talker = threading.Thread(target=speak_other_words, args=(listener,))
+        talker.start()
+        refused_by(address, "what listens there is no Ray cluster")
+        talker.join()
+        refused_by(address, "there is no answer in 1 s")
+        refused_by(f"ray://{address}", "there is no answer in 1 s")
+    refused_by(address, "Connection refused")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    refused_by("auto", "Connection refused")
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(
+        "ray._private.services.find_gcs_addresses", set
+    )  # but for what a dead head left behind
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: address)
+    refused_by("auto", "Connection refused")
+    monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(StudyError, match=r"needs the package ray, .* `pip install -r common/requirements-ray"),

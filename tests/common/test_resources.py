@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny import RECIPE, SPEC, make_study, tiny_world, write_pictures
@@ -12,12 +11,12 @@ from common import config, node, shipping
 from common.attempts import await_record, claim, is_complete, may_retry
 from common.config import Engine, Run, Study
 from common.errors import StudyError
-from common.node import Parcel, claim_cores, own_folder, unpack
+from common.node import claim_cores
 from common.options import Parser, add_study_options, engine_of
 from common.ray_engine import run_on_ray
 from common.resources import Demand, Memory, Node, demand_of, describe_nodes, node_of, threads_on
 from common.results import FORMAT, RunRecord, write_json
-from common.shipping import SOURCES, bring_home, code_files, files_to_go_on, pack, study_files
+from common.shipping import SOURCES, bring_home, code_files, files_to_go_on, study_files
 from common.study import prepare_study
 from common.workers import Ending
 
@@ -98,6 +97,22 @@ def test_memory_is_learned_from_finished_runs() -> None:
     assert memory.expected_mib(RUN) == 1000
 
 
+def test_memory_is_that_of_all_processes_of_a_run() -> None:
+    """PyTorch has one a device, each with a framework of its own; Keras has one for all."""
+    shared = Memory(dataclasses.replace(STUDY, devices=4))
+    alone, keras = Memory(STUDY), dataclasses.replace(RUN, framework="keras-jax")
+    assert shared.expected_mib(RUN) == alone.expected_mib(RUN) + 3 * config.RUN_BASE_MIB
+    assert shared.expected_mib(keras) == alone.expected_mib(keras)
+    for run, processes in ((RUN, 4), (keras, 1)):  # a record tells the first process's
+        document = {
+            "status": "complete",
+            "memory": {"peak_rss_mib": 800.0},
+            "replicas": {"devices": 4, "processes": processes},
+        }
+        shared.learn(RunRecord(run, Path(), document))
+        assert shared.expected_mib(run) == round(config.RUN_MEMORY_MARGIN * 800.0 * processes)
+
+
 @pytest.mark.parametrize(
     ("ending", "expected"),
     [
@@ -151,47 +166,6 @@ def test_a_node_tells_whether_the_record_is_there(tmp_path: Path, text: str | No
 
 
 # --- there and back -----------------------------------------------------------------------------------------------
-
-
-def parcel_of(folder: Path, paths: list[Path], name: str = "study") -> tuple[Parcel, list[bytes]]:
-    """A parcel whose references are places in a list."""
-    store: list[bytes] = []
-
-    def put(piece: bytes) -> int:
-        store.append(piece)
-        return len(store) - 1
-
-    return pack(folder, paths, put, name), store
-
-
-def test_a_parcel_arrives_whole_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "SHIP_PIECE_BYTES", 10)
-    home, away = tmp_path / "home", tmp_path / "away"
-    away.mkdir()
-    contents = {"a.json": b"{}", "data/cache/images.npy": bytes(range(25)), "empty": b""}
-    for name, content in contents.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_bytes(content)
-    parcel, store = parcel_of(home, [home / name for name in contents])
-    assert max(map(len, store)) == 10
-    folder = unpack(parcel, away, store.__getitem__)
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    assert {name: path.read_bytes() for name, path in found.items()} == contents
-
-    def refuse(piece: Any) -> bytes:
-        raise AssertionError("it is here already")
-
-    assert unpack(parcel, away, refuse) == folder
-    renamed, store_of_renamed = parcel_of(home, [home / name for name in contents], "renamed")
-    assert unpack(
-        renamed, away, store_of_renamed.__getitem__
-    ).is_dir()  # not where the same files lie as `study`
-    (home / "a.json").write_bytes(b"{ }")
-    changed, _ = parcel_of(home, [home / name for name in contents])
-    assert changed.digest != parcel.digest
-    with pytest.raises(OSError, match="another digest"):
-        unpack(changed, away, store.__getitem__)  # the bytes of before
-    assert not (away / changed.digest).exists()
 
 
 def test_what_is_sent_suffices_for_a_run(tmp_path: Path, tiny_world: None) -> None:
@@ -262,16 +236,6 @@ def test_runs_on_one_machine_have_cores_of_their_own(tmp_path: Path, monkeypatch
         assert everything == [2, 3, 5, 7, 8]
 
 
-def test_a_nodes_folder_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node.tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = own_folder()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert own_folder() == folder
-    folder.chmod(0o777)
-    with pytest.raises(OSError, match="not this user's alone"):
-        own_folder()
-
-
 # --- options ------------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +247,8 @@ def engine_from(*words: str) -> Engine:
 
 def test_the_engine_from_the_command_line() -> None:
     assert engine_from() == Engine("local")
-    assert engine_from("--engine", "ray") == Engine("ray", None, 1.0)
+    assert engine_from("--engine", "ray") == Engine("ray", None, 1.0, node_seconds=1800.0)
+    assert engine_from("--engine", "ray", "--node-timeout", "90").node_seconds == 90.0
     asked = engine_from("--engine", "ray", "--address", "ray://head:10001", "--gpus-per-run", "0.5")
     assert asked == Engine("ray", "ray://head:10001", 0.5)
 
@@ -313,7 +278,7 @@ def test_shares_of_gpus_that_ray_gives() -> None:
         assert engine.gpus == float(words[0])
 
 
-@pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2")])
+@pytest.mark.parametrize("words", [("--address", "auto"), ("--gpus-per-run", "2"), ("--node-timeout", "90")])
 def test_options_of_ray_without_it_are_refused(words: tuple[str, str]) -> None:
     with pytest.raises(StudyError, match=rf"^{words[0]} {words[1]}.* is for --engine ray; add that or leave"):
         engine_from(*words)

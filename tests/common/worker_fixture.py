@@ -97,7 +97,7 @@ config.MODELS["cnn"] = SPEC
 sys.exit(cli.main(Worker(sys.argv[3].split("/")[2]), "tiny_worker"))
 """
 
-# What starts them: `python -c TINY_DRIVER STUDY [ENGINE ADDRESS]`
+# What starts them: `python -c TINY_DRIVER STUDY [ENGINE ADDRESS]`, on a cluster without a shared folder
 TINY_DRIVER = """
 import sys
 from pathlib import Path
@@ -105,7 +105,7 @@ from common import engines
 from common.results import read_study
 
 engines.module_of = lambda framework: "tiny_worker"
-record, engine = read_study(Path(sys.argv[1])), engines.Engine(*sys.argv[2:])
+record, engine = read_study(Path(sys.argv[1])), engines.Engine(*sys.argv[2:], shared=len(sys.argv) == 2)
 engines.execute(record.directory, record.study, record.study.runs(), lambda run, event: None, engine)
 """
 
