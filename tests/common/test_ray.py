@@ -327,6 +327,13 @@ def test_a_cluster_is_asked_to_grow_and_waited_for(
     runs, told, text, added = study.runs(), Told(), io.StringIO(), []
     progress = GridProgress(Console(file=text, width=300), runs)
 
+    def interrupt(run: Run, event: dict[str, Any]) -> None:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with deadline(60), pytest.raises(KeyboardInterrupt):  # while it waits
+        execute(tmp_path, study, runs, interrupt, world.engine)
+    assert wait_until(lambda: demands_of(world.cluster) == [], 30)
+
     def grow(run: Run, event: dict[str, Any]) -> None:
         told(run, event)
         progress.tell(run, event)
@@ -565,9 +572,8 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAY_ADDRESS", address)
     refused_by("auto", "Connection refused")
     monkeypatch.delenv("RAY_ADDRESS")
-    monkeypatch.setattr(
-        "ray._private.services.find_gcs_addresses", set
-    )  # but for what a dead head left behind
+    # Nothing runs here, and a head that is dead left its address behind
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
     monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: address)
     refused_by("auto", "Connection refused")
     monkeypatch.undo()
