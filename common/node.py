@@ -102,7 +102,8 @@ def carry_out(job: Job, mailbox: Any) -> dict[str, Any]:
         code, study = using.enter_context(held(job.code, base, ray.get)), Path(job.study)
         if not shared and job.data is not None:
             study = using.enter_context(held(job.data, base, ray.get, job.owner))
-        sweep(base, living_mailboxes, job.keep_seconds)
+        with contextlib.suppress(Exception):  # no run is to fail for that
+            sweep(base, living_mailboxes, job.keep_seconds)
         done = work(job, python, code, study, base, shared, tell)
     with contextlib.suppress(ray.exceptions.RayError):  # so that nothing is told of a run after its end
         ray.get(last, timeout=LETTER_SECONDS)

@@ -143,7 +143,8 @@ def _remove(folder: Path, is_over: Callable[[Path], bool]) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if is_over(folder):
             shutil.rmtree(folder, ignore_errors=True)  # a rest is found by who needs the parcel next
-            _owner(folder).unlink(missing_ok=True)
+            if not folder.exists():
+                _owner(folder).unlink(missing_ok=True)
     except OSError:
         return False
     finally:

@@ -103,9 +103,7 @@ def _found_by_ray() -> str | None:
     """What `auto` stands for: RAY_ADDRESS, else the cluster that was last started here, which may be gone; None where
     Ray does not tell.
     """
-    with contextlib.suppress(
-        Exception
-    ):  # not its public interface, and it raises anything where there is none
+    with contextlib.suppress(Exception):  # raised where there is none; and it is not Ray's public interface
         from ray._private.services import get_ray_address_from_environment
 
         return str(get_ray_address_from_environment("auto", None))

@@ -321,6 +321,13 @@ def test_a_cluster_is_asked_to_grow_and_waited_for(
     runs, told, text, added = study.runs(), Told(), io.StringIO(), []
     progress = GridProgress(Console(file=text, width=300), runs)
 
+    def interrupt(run: Run, event: dict[str, Any]) -> None:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with deadline(60), pytest.raises(KeyboardInterrupt):  # while it waits
+        execute(tmp_path, study, runs, interrupt, world.engine)
+    assert wait_until(lambda: demands_of(world.cluster) == [], 30)
+
     def grow(run: Run, event: dict[str, Any]) -> None:
         told(run, event)
         progress.tell(run, event)
@@ -472,6 +479,8 @@ def test_workers_end_when_their_driver_is_killed_and_the_study_goes_on(
         folder for folder in world.hangs.parent.glob("stroke-frameworks-*/*") if (folder / "there").exists()
     ]
     assert len(on_nodes) == 1  # the study's files, which nobody could remove
+    for path in world.hangs.parent.glob("stroke-frameworks-*/*/code/common/study.py"):
+        path.unlink()  # as a cleaner of temporary files does
     text = io.StringIO()
     study = dataclasses.replace(study, seeds=1)
     assert carry_out(study, there, Console(file=text, width=200), world.engine) == []
@@ -594,9 +603,8 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAY_ADDRESS", address)
     refused_by("auto", "Connection refused")
     monkeypatch.delenv("RAY_ADDRESS")
-    monkeypatch.setattr(
-        "ray._private.services.find_gcs_addresses", set
-    )  # but for what a dead head left behind
+    # Nothing runs here, and a head that is dead left its address behind
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
     monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: address)
     refused_by("auto", "Connection refused")
     monkeypatch.undo()
