@@ -5,13 +5,13 @@
 
 likewise `fuzz_overlays.py`, `fuzz_layouts.py`, `fuzz_results.py`. A finding is whatever comes out but a StudyError,
 more than 5 CPU seconds, or 1 GiB beyond the start. It does not end the search: FOLDER gets the first input of each
-kind, and FOLDER/summary.json says how often each came and how many inputs were tried.
+kind, and FOLDER/summary.json says how often each came and how many inputs were tried. `--record benchmarks/results`
+keeps one row a reader in fuzzing.csv and fuzzing.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import os
 import resource
@@ -20,8 +20,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
@@ -54,6 +55,7 @@ def fuzz(
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="keep the outcome there")
     options = parser.parse_args()
     corpus = options.folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def fuzz(
             print(f"finding {len(found)}: {what}", flush=True)
             state["written"] = 0.0
 
-    def tell() -> None:
+    def tell() -> None:  # now and then, for the fuzzer ends the process without another word
         summary = {
             "target": Path(sys.argv[0]).stem,
             "tried": state["tried"],
@@ -80,6 +82,8 @@ def fuzz(
             "findings": dict(found),
         }
         (options.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        if options.record:
+            record(options.record, summary)
         state["written"] = time.monotonic()
 
     def one(data: bytes) -> None:
@@ -110,9 +114,45 @@ def fuzz(
         "-print_final_stats=1",
         f"-artifact_prefix={options.folder}/",
     ]
-    atexit.register(tell)
     atheris.Setup(arguments, one, **({"custom_mutator": mutator} if mutator else {}))
     atheris.Fuzz()
+
+
+def record(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Keep what became of a reader in fuzzing.csv and fuzzing.md, in place of its row there."""
+    import pandas as pd
+
+    from common.config import NOTICE
+    from common.measure import common_environment, utc_now
+    from common.results import write_csv, write_text
+
+    row = {
+        "reader": summary["target"].removeprefix("fuzz_"),
+        "seconds": summary["seconds"],
+        "inputs": summary["tried"],
+        "findings": len(summary["findings"]),
+        "mib_above_start": summary["peak_mib_above_start"],
+        "date": utc_now()[:10],
+    }
+    path = folder / "fuzzing.csv"
+    kept = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    if len(kept):
+        kept = kept[kept["reader"] != row["reader"]]
+    table = pd.concat([kept, pd.DataFrame([row])]).sort_values("reader")
+    write_csv(path, table)
+    head = ("reader", "seconds", "inputs tried", "findings", "MiB above the start", "date")
+    cells = [[str(cell) for cell in line] for line in table.itertuples(index=False)]
+    lines = [
+        "# Readers, fuzzed",
+        "",
+        f"Inputs changed by atheris (coverage-guided) and given to the readers of `tests/hostile/fuzz_*.py`. {NOTICE} "
+        "Data: drawn slices. A finding is whatever comes out but a sentence for the user, more than "
+        f"{CPU_SECONDS:g} CPU seconds, or {MEMORY_MIB} MiB beyond the start. Earlier findings were mended and are "
+        f"cases of the tests now. {common_environment()['cpu']}, beside other work.",
+        "",
+        *(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *cells)),
+    ]
+    write_text(folder / "fuzzing.md", "\n".join(lines) + "\n")
 
 
 def place_of(error: BaseException) -> str:
