@@ -343,7 +343,7 @@ def _trace(framework: Framework, arguments: argparse.Namespace, console: Console
 
 def _work(cores: str | None, work: Callable[[], None]) -> int:
     """A worker's life: on the cores that it was given, ended with its parent, its fault told in one event."""
-    faulthandler.enable()  # a crash in compiled code leaves its place in the run's log
+    faulthandler.enable(2)  # a crash in compiled code leaves its place in the run's log
     if not distributed.under_torchrun():  # which ends its processes itself
         threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the stream has threads of its own; more would fight the framework for cores
