@@ -93,6 +93,10 @@ class Fence:
                 current = stream.read(TOKEN_BYTES) == self.token.encode()
             except FileNotFoundError:
                 current = False
+            except TimeoutError as error:
+                raise StudyError(
+                    f"{error.filename} is held by another process, which keeps writing; end it"
+                ) from error
             if not current:
                 print(SUPERSEDED, file=sys.stderr, flush=True)
                 raise StudyError(SUPERSEDED)
@@ -101,8 +105,9 @@ class Fence:
     def await_turn(self) -> None:
         """Wait until this machine sees that the try has begun, but no longer than a network disk may take."""
         until = time.monotonic() + SIGHT_SECONDS
-        while self.token and not is_current(self.directory, self.token) and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
+        with contextlib.suppress(TimeoutError):  # the first turn will tell
+            while self.token and not is_current(self.directory, self.token) and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
 
     def watch(self, emit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
         """The receiver of a run's progress; after each epoch the try asks whether it is still its turn."""

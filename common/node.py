@@ -136,8 +136,9 @@ def work(
         environment = environment_here(job.environment, job.without, code)
         log = directory / "run.log"
         with log.open("ab") as words:
+            since = words.tell()
             process = start_worker(command, environment, words, folder=code)
-            ending = follow(process, words, log, tell)
+            ending = follow(process, words, log, tell, since)
     complete = says_complete(directory / "run.json")
     files: dict[str, bytes] | None = None if shared else {}
     if not shared and is_current(directory, job.token):  # else a later try on this node works there

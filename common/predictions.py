@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,8 @@ def _array_fault(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name, array in arrays.items():
         if array.ndim not in wide.get(name, (1,)):
             return f"holds {name} of shape {array.shape}"
+        if array.dtype.kind == "U" and (np.ascontiguousarray(array).view(np.uint32) > sys.maxunicode).any():
+            return f"holds what are no characters in {name}"
         if array.dtype.kind == "U" and any(UNSHOWN.search(one) for one in np.unique(array)):
             return f"holds unprintable characters in {name}"
     if "size" not in arrays or not len(arrays["size"]):

@@ -86,6 +86,8 @@ def check_address(address: str) -> None:
         return
     try:
         with socket.create_connection((host.strip("[]"), int(port)), config.RAY_CONNECT_SECONDS) as stream:
+            if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):  # which begins otherwise
+                return
             stream.settimeout(config.RAY_CONNECT_SECONDS)
             stream.sendall(GREETING)
             if not _greets(stream):

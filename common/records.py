@@ -13,7 +13,7 @@ from common import config
 from common.documents import LARGEST
 
 LIMITS = {"seeds": 10_000, "folds": 1_000, "repeats": 10_000, "threads": 10_000, "workers": 10_000}
-NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a task, a framework, a lane: it becomes a folder
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # of a task, a framework, a lane: it becomes a folder
 NESTED = 12  # levels of a run.json; it has 5
 
 Kind = str | Mapping[str, "Kind"]
@@ -80,7 +80,7 @@ def record_fault(document: Mapping[str, Any]) -> str:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return f"holds a {name} that this version does not know ({error})"
     phases = document.get("phases") or ()
-    if any(one.get("epochs", 1) <= 0 for one in phases):
+    if any(one.get("epochs", 0) <= 0 for one in phases):
         return "holds a phase without epochs"
     return ""
 

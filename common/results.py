@@ -155,10 +155,10 @@ class RunRecord:
         """Of a segmenter."""
         return read_mask_predictions(self._own("predictions.npz"))
 
-    def change(self) -> str:
-        """That a file which scores need was changed since, in a sentence; empty where none was."""
+    def change(self, name: str) -> str:
+        """That a file was changed since the run wrote it, or cannot be read, in words; empty where neither is so."""
         try:
-            self._own("predictions.npz")
+            self._own(name)
         except StudyError as error:
             return str(error)
         return ""

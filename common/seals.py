@@ -37,10 +37,16 @@ def is_broken(document: Mapping[str, Any]) -> bool:
 
 
 def check_file(path: Path, document: Mapping[str, Any], record: str = "run.json") -> None:
-    """Raises StudyError where a file is there and is not the one that its record names."""
+    """Raises StudyError where a file is there and is not the one that its record names, or cannot be read."""
     files = document.get(FILES)
     named = files.get(path.name) if isinstance(files, Mapping) else None
-    if named is not None and path.is_file() and file_digest(path) != named:
+    try:
+        changed = named is not None and path.is_file() and file_digest(path) != named
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be read ({error.strerror or error}); restore it from a copy"
+        ) from error
+    if changed:
         again = "delete its folder to run it again" if record == "run.json" else "repeat the study's command"
         raise StudyError(
             f"{path} is not the file that was written there (its sha256 is not the one in {record}); restore it from "

@@ -110,8 +110,6 @@ def prepare_study(
         table = split_table(readable, study.folds, study.split_seed)
         grid, split, unsplit = split_tasks(grid, readable, table)
         pretrained = {model: one for model, one in pretrained.items() if model in grid.models}
-        write_text_table(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
-        write_text_table(directory / "data" / "split.csv", split)
         judged = Judged(
             samples, readable, list(caches.values()), table, grid.tasks, skipped + unserved + unsplit
         )
@@ -124,6 +122,9 @@ def prepare_study(
         )
         write_json(directory / "data" / "audit.json", audit)
         refuse(audit["findings"], grid.accepted, str(directory / "data" / "audit.json"))
+        # Not before the audit has let the data pass: study.json has their digests
+        write_text_table(directory / "data" / "samples.csv", _with_relative_paths(readable, directory))
+        write_text_table(directory / "data" / "split.csv", split)
         document = {
             "format": FORMAT,
             "notice": NOTICE,

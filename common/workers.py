@@ -85,10 +85,16 @@ def listen(process: subprocess.Popen, words: BinaryIO) -> Generator[dict[str, An
 
 
 def follow(
-    process: subprocess.Popen, words: BinaryIO, log: Path, on_event: Callable[[dict[str, Any]], object]
+    process: subprocess.Popen,
+    words: BinaryIO,
+    log: Path,
+    on_event: Callable[[dict[str, Any]], object],
+    since: int = 0,
 ) -> Ending:
-    """Listen to a worker to its end; its last word on why it failed is kept, its other events are passed on."""
-    reason, since = "", words.tell()  # before it are the words of earlier tries
+    """Listen to a worker to its end; its last word on why it failed is kept, its other events are passed on. Before
+    byte `since` of the log are the words of earlier tries.
+    """
+    reason = ""
     killed_before = kernel_kills()
     events = listen(process, words)
     try:
@@ -120,12 +126,13 @@ class Crew:
     ) -> Ending:
         """Run a worker to its end, its words going to `log`, behind what is there with `append`."""
         with log.open("ab" if append else "wb") as words:
+            since = words.tell()
             process = start_worker(command, environment, words)
             self._processes.add(process)
             if self.stopping.is_set():  # raised while this process was being started
                 process.terminate()
             try:
-                return follow(process, words, log, on_event)
+                return follow(process, words, log, on_event, since)
             finally:
                 self._processes.discard(process)
 

@@ -76,6 +76,8 @@ def compare_prints(prints: Fingerprints) -> tuple[NDArray[np.int64], list[tuple[
 
     rest = np.flatnonzero(prints.frame.any(axis=1) | prints.head.any(axis=1))
     for directions in DIRECTIONS if count > max(FEW, 1) else ():
+        if not len(rest):
+            break
         like_many = [np.zeros(0, np.int64)]
         for rows, above in bounds(prints, rest, directions):
             above[np.arange(len(rows)), rows] = -np.inf  # itself

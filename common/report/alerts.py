@@ -11,6 +11,7 @@ import pandas as pd
 from common.report import lanes
 from common.report.checks import SIDED, Check, one_side
 from common.report.context import unknown_patients
+from common.report.evidence import without_place
 from common.report.reading import AnyComparison, Evidence
 from common.report.tables import differing, setting_table
 from common.report.wording import listed, plural
@@ -49,6 +50,7 @@ def alerts(
         *failed(evidence),
         *constant(evidence),
         *unscored(evidence, titles),
+        *without_curves(evidence),
         *missing(evidence),
         *(Alert("missing", fault, "reproduce") for fault in faults),
     )
@@ -153,6 +155,18 @@ def unscored(evidence: Evidence, titles: Mapping[str, str]) -> list[Alert]:
         for one in evidence.comparisons
         for note in [note for note in one.notes if " is not scored" in note][:SHOWN]
     ]
+
+
+def without_curves(evidence: Evidence) -> list[Alert]:
+    """Runs whose history was changed since: their scores stand, their curves and steps are in no figure or check."""
+    found = [(one, change) for one in evidence.record.complete if (change := one.change("history.csv"))]
+    return [
+        Alert("missing", (
+            f"{one.run.task}, {one.run.model}, {one.run.framework}, seed {one.run.seed}, fold {one.run.fold} has no "
+            f"curves here: {without_place(change, one)}."
+        ), "runs")
+        for one, change in found[:SHOWN]
+    ]  # fmt: skip
 
 
 def missing(evidence: Evidence) -> list[Alert]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,7 +36,10 @@ def study_checks(evidence: Evidence) -> list[Check]:
     try:
         rows = members(evidence)
     except UNREADABLE as error:
-        reason = f"the data files cannot be read ({error})"
+        said = str(error).replace(
+            f"{evidence.record.directory}{os.sep}", ""
+        )  # a report to share does not tell
+        reason = f"the data files cannot be read ({said})"
         return [Check(one_side(noun), "unknown", reason) for noun in SIDED.values()]
     return [check_sides(rows, column, noun) for column, noun in SIDED.items()]
 

@@ -192,7 +192,7 @@ def read_predictions(
     return usable, notes
 
 
-def without_place(error: StudyError, record: RunRecord) -> str:
+def without_place(error: StudyError | str, record: RunRecord) -> str:
     """An error's words on a file of a run, without where the study lies: a report to share does not tell."""
     return str(error).replace(f"{record.directory}{os.sep}", f"runs/{record.run.path}/")
 

@@ -97,8 +97,11 @@ def _summary(study_directory: Path) -> RenderableType:
         name = f"{run.task}, {run.model}, {run.framework}, seed {run.seed}, fold {run.fold}"
         if not one.complete:
             parts.append(Text(printable(f"failed: {name}: {one.document.get('reason')}"), style="red"))
-        elif fault := one.change():
-            parts.append(Text(printable(f"not scored: {name}: {fault}"), style="red"))
+        else:
+            faults = {"not scored": one.change("predictions.npz"), "no curves": one.change("history.csv")}
+            for what, fault in faults.items():
+                if fault:
+                    parts.append(Text(printable(f"{what}: {name}: {fault}"), style="red"))
     parts.append(Text(config.NOTICE, style="dim"))
     return Group(*parts)
 

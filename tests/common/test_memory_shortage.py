@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from common import workers
 from common.errors import StudyError
 from common.memory_shortage import advice, is_shortage, shortage_named
-from common.workers import explain_exit, kernel_kills
+from common.workers import Crew, explain_exit, kernel_kills
 
 
 def test_numpys_own_error_is_one() -> None:
@@ -90,3 +91,10 @@ def test_the_last_words_are_those_of_the_try_itself(tmp_path: Path) -> None:
     assert explain_exit(7, log, since=since) == "the process ended with exit code 7"
     log.write_text("an earlier fault\n" + "x" * 100_000 + "\nits own fault\n")
     assert explain_exit(7, log, since=since).endswith("its last words in run.log: its own fault")
+
+
+def test_the_words_of_a_worker_that_dies_at_once_are_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    for _ in range(20):
+        ending = Crew().run(["sh", "-c", "echo boom >&2; exit 3"], os.environ, log, print, append=True)
+        assert ending.reason.endswith("its last words in run.log: boom")

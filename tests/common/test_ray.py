@@ -40,7 +40,7 @@ from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
 from common.progress import GridProgress
-from common.ray_cluster import connected
+from common.ray_cluster import check_address, connected
 from common.ray_engine import MARK
 from common.results import RunRecord, read_json, read_run, run_directory
 from common.study import carry_out, missing_runs, prepare_study
@@ -598,6 +598,9 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         refused_by(address, "what listens there is no Ray cluster")
         talker.join()
         refused_by(address, "there is no answer in 1 s")
+        monkeypatch.setenv("RAY_USE_TLS", "1")  # which greets otherwise: that something listens must do
+        check_address(address)
+        monkeypatch.delenv("RAY_USE_TLS")
         refused_by(f"ray://{address}", "there is no answer in 1 s")
     refused_by(address, "Connection refused")
     monkeypatch.setenv("RAY_ADDRESS", address)

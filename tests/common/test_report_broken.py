@@ -166,15 +166,21 @@ def test_predictions_that_were_changed_are_named_and_not_scored(tmp_path: Path) 
     path = results.run_directory(directory, run) / "predictions.npz"
     found = results.read_predictions(path)
     results.write_predictions(path, dataclasses.replace(found, y_score=found.y_true * 0.8 + 0.1))
+    history = results.run_directory(directory, Run("binary", "cnn", KERAS, "aligned", 0, 0)) / "history.csv"
+    history.write_text(history.read_text().replace("1,", "1.5,", 1))
+    (directory / "data" / "split.csv").write_text("id,fold,split,task\n")
     write_words(directory)
     fault = "predictions.npz is not the file that was written there"
     text = (directory / "report.html").read_text(encoding="utf-8")
     top = text[text.index("<body") : text.index('class="bar"')]
     assert f"torch, seed 1, fold 0 is not scored: runs/{run.path}/{fault}" in top
     assert str(tmp_path) not in text
+    keras = Run("binary", "cnn", KERAS, "aligned", 0, 0)
+    assert f"{KERAS}, seed 0, fold 0 has no curves here: runs/{keras.path}/history.csv is not the file" in top
     scored = results.read_json(directory / "summary.json")["aligned/binary/cnn/torch/auroc_score"]
     assert scored["seeds"] == 1
     assert scored["maximum"] < 1
     stream = io.StringIO()
     Console(file=stream, width=400).print(terminal_summary(directory))
     assert f"not scored: binary, cnn, torch, seed 1, fold 0: {path.parent}/{fault}" in stream.getvalue()
+    assert f"no curves: binary, cnn, {KERAS}, seed 0, fold 0: {history} is not the file" in stream.getvalue()

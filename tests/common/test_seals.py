@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,16 @@ def test_another_file_in_a_files_place_is_told(tmp_path: Path) -> None:
         seals.check_file(path, without)
     path.unlink()  # who reads it says so
     seals.check_file(path, document)
+
+
+def test_a_file_that_cannot_be_read_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "history.csv"
+    path.write_bytes(b"one")
+    document = {"files": seals.file_digests(tmp_path, (path.name,))}
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(seals, "file_digest", fail)
+    with pytest.raises(StudyError, match=r"history\.csv cannot be read \(Input/output error\)"):
+        seals.check_file(path, document)

@@ -234,8 +234,14 @@ def test_most_pairs_are_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(likeness, "likeness_of", counted)
     monkeypatch.setattr(likeness, "FEW", 0)
+    bounded = []
+    bounds = likeness.bounds
+    monkeypatch.setattr(
+        likeness, "bounds", lambda prints, rows, most: (bounded.append(most), bounds(prints, rows, most))[1]
+    )
     likeness.compare_prints(Fingerprints(frame, frame))
     assert sum(compared) < 600**2 / 3
+    assert bounded == [likeness.DIRECTIONS[0]]  # it has left nothing to the finer one
 
 
 def test_drawn_slices_are_not_compared(tmp_path: Path) -> None:

@@ -252,6 +252,23 @@ def test_what_would_not_be_comparable_is_refused(
     assert (directory / "study.json").read_bytes() == before
 
 
+def test_what_the_audit_refuses_leaves_the_study_as_it_was(
+    data: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = prepare_study(make_study(data), directory)
+    before = {name: (directory / "data" / name).read_bytes() for name in ("samples.csv", "split.csv")}
+
+    def refuse(*_: object) -> None:
+        raise StudyError("the audit says no")
+
+    monkeypatch.setattr(study_module, "refuse", refuse)
+    monkeypatch.setattr(study_module, "split_tasks", lambda grid, readable, table: (grid, table.iloc[1:], []))
+    with pytest.raises(StudyError, match="the audit says no"):
+        prepare_study(make_study(data), directory)
+    assert {name: (directory / "data" / name).read_bytes() for name in before} == before
+    assert read_study(directory).split().equals(record.split())
+
+
 def test_lanes_seeds_and_repeats_may_grow(data: Path, directory: Path) -> None:
     first = dataclasses.replace(make_study(data), seeds=1)
     prepare_study(dataclasses.replace(first, lanes=("native",), accepted=("painted-inputs",)), directory)

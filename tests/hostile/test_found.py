@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -28,7 +29,7 @@ from common.parity_table import STEP_COLUMNS, write_steps
 from common.pipeline import list_pictures
 from common.report import terminal_summary
 from common.report.attachments import attached, table_of
-from common.results import read_json, read_study, write_csv, write_json
+from common.results import read_json, read_predictions, read_study, write_csv, write_json
 from common.weights import read_checkpoint
 
 
@@ -200,3 +201,30 @@ def test_a_study_names_nothing_outside_of_its_folder(tmp_path: Path) -> None:
             read_study(directory).cache_directory(64)
     write_json(directory / "study.json", document | {"caches": {"64": "data/cache/x"}})
     assert read_study(directory).cache_directory(64) == directory / "data/cache/x"
+
+
+def test_a_lane_of_300_letters_is_no_folder(tmp_path: Path) -> None:
+    directory = records.write_study(tmp_path / "study")
+    document = read_json(directory / "study.json")
+    document["study"]["lanes"] = ["x" * 300]
+    write_json(directory / "study.json", document)
+    with pytest.raises(StudyError, match="which is no name of one"):
+        read_study(directory)
+
+
+def test_a_phase_that_does_not_say_how_long_is_damage(tmp_path: Path) -> None:
+    directory = records.write_study(tmp_path / "study")
+    path = directory / records.RUN / "run.json"
+    write_json(path, read_json(path) | {"phases": [{"trainable": "head"}]})
+    (failed,) = [one for one in read_study(directory).runs if not one.complete]
+    assert "a phase without epochs" in failed.document["reason"]
+
+
+def test_numbers_that_are_no_characters_are_no_text(tmp_path: Path) -> None:
+    path = records.write_study(tmp_path / "study") / records.RUN / "predictions.npz"
+    arrays = records.sound_arrays(path)
+    split = np.load(io.BytesIO(arrays["split"]))
+    split.view(np.uint32)[:] = 0x110000
+    path.write_bytes(records.npz(arrays | {"split": records.of_array(split)}))
+    with pytest.raises(StudyError, match="holds what are no characters in split"):
+        read_predictions(path)
