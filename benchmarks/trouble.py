@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +16,22 @@ from pathlib import Path
 
 import psutil
 
+from common.attempts import LOG
+from common.holding import NAME as LOCK
+from common.results import read_study
+
 DISK_MIB = 256
 SLEEP_SECONDS = 5.0
 POLL_SECONDS = 0.1
-ROOM_MIB = 64  # of address space that a worker may still take
+ROOMS_MIB = (64, 16, 4, 0)  # of address space that a worker may still take, less and less while it goes on
+ROOM_SECONDS = 0.3  # an epoch of the study, about
+STUCK_SECONDS = 60.0  # without any memory, and neither done nor failed
+# What systems, Python, PyTorch, TensorFlow and their libraries call a shortage of memory
+SHORTAGE = re.compile(
+    r"MemoryError|(can't|cannot|could not|failed to) (allocate|map segment)|bad_alloc|out of memory|RESOURCE_EXHAUSTED"
+    r"|can't start new thread|Resource temporarily unavailable",
+    re.IGNORECASE,
+)
 
 # Preloaded: the clock of the wall goes back by a day after so many seconds; that of the machine does not
 CLOCK = """
@@ -61,15 +75,20 @@ def _nothing_to_mend(scene: Scene) -> None:
     del scene
 
 
+def _always(scene: Scene) -> bool:
+    del scene
+    return True
+
+
 def _nothing_after(folder: Path, out: Path) -> None:
     del folder, out
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One kind. `act` makes it while the command works; False: it came too late. `before` is called before the command
-    starts, and returns environment variables for it; `mend` after the command has ended, before the next; `after` at
-    the very end.
+    """One kind. `act` makes it while the command works; False: it came too late. `came` is asked after the command has
+    ended, whether it met the trouble. `before` is called before the command starts, and returns environment variables
+    for it; `mend` after the command has ended, before the next; `after` at the very end.
     """
 
     about: str
@@ -77,6 +96,7 @@ class Trouble:
     before: Callable[[Path, Path, float], dict[str, str]] = _nothing_before
     mend: Callable[[Scene], object] = _nothing_to_mend
     after: Callable[[Path, Path], object] = _nothing_after
+    came: Callable[[Scene], bool] = _always
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -113,19 +133,45 @@ def _sleep(scene: Scene) -> None:
     _signal_all(scene, signal.SIGCONT)
 
 
-def _second_command(scene: Scene) -> None:
+def _second_command(scene: Scene) -> bool:
+    # Before that the second one could be the first to hold the folder
+    while _at_work(scene) and not (scene.out / LOCK).exists():
+        time.sleep(POLL_SECONDS)
     code, said = scene.same_command()
-    at_work = scene.process.is_running() and scene.process.status() != psutil.STATUS_ZOMBIE
-    if at_work and (code != 2 or "another command is working" not in said):
+    refused = code == 2 and "another command is working" in said
+    if not refused and _at_work(scene):
         raise AssertionError(f"a second command on one folder ended with {code}: {said}")
+    return refused
+
+
+def _at_work(scene: Scene) -> bool:
+    return scene.process.is_running() and scene.process.status() != psutil.STATUS_ZOMBIE
 
 
 def _starve(scene: Scene) -> bool:
     if (process := _worker(scene)) is None:
         return False
-    limit = process.memory_info().vms + ROOM_MIB * 2**20
-    process.rlimit(psutil.RLIMIT_AS, (limit, limit))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        limit, hard = sys.maxsize, process.rlimit(psutil.RLIMIT_AS)[1]
+        for room in ROOMS_MIB:
+            limit = min(limit, process.memory_info().vms + room * 2**20)
+            process.rlimit(psutil.RLIMIT_AS, (limit, hard))
+            if psutil.wait_procs([process], timeout=ROOM_SECONDS)[0]:
+                break
+        if psutil.wait_procs([process], timeout=STUCK_SECONDS)[1]:
+            print("without memory a worker neither goes on nor ends; killed", flush=True)
+            process.kill()
     return True
+
+
+def reports_shortage(out: Path) -> bool:
+    """Whether a run of the study in `out` has failed, and says itself that it was for want of memory."""
+    for run in (run for run in read_study(out).runs if not run.complete):
+        log = run.directory / LOG
+        words = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        if SHORTAGE.search(f"{run.document.get('reason')}\n{words}"):
+            return True
+    return False
 
 
 def _preload_clock(folder: Path, out: Path, moment: float) -> dict[str, str]:
@@ -213,7 +259,7 @@ KINDS = {
     "sleep": Trouble("all stand still for 5 s, as on a machine that sleeps", _sleep),
     "second": Trouble("a second command on the same folder, which is refused", _second_command),
     "clock": Trouble("the clock goes back by a day", lambda scene: None, before=_preload_clock),
-    "memory": Trouble("a worker gets no more memory", _starve),
+    "memory": Trouble("a worker runs out of memory", _starve, came=lambda scene: reports_shortage(scene.out)),
     "full": Trouble("the disk is full; then there is room", _fill, _make_disk, _make_room, _unmount_all),
     "readonly": Trouble(
         "the folder becomes read-only; then it can be written", _forbid_writing, _make_disk, _unmount_once, _unmount_all

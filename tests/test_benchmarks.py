@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import harness, material, page, steps
+from benchmarks import disturbances, harness, material, page, steps, trouble
 from benchmarks.figure import write_figure
 from benchmarks.harness import Contestant, ContestantError, alternate_all, median_interval, peer_environment
 from benchmarks.ours import settings_of, synthetic_batch
@@ -203,3 +206,59 @@ def test_a_slow_start_does_not_decide_how_long_a_block_is(monkeypatch: pytest.Mo
     units = session.calibrate(1.0)
     assert 0.9 < (units - 4) * 0.01 < 1.2
     assert max(asked) < 2 * units  # it creeps up on it
+
+
+def test_a_disturbance_that_came_too_late_does_not_count(tmp_path: Path) -> None:
+    came = disturbances.Outcome("memory", 9.0, 1, 2, 2, 0, True, "report")
+    late = dataclasses.replace(came, first_exit=0, commands=1, disturbed=False)
+    disturbances.write_tables(tmp_path, [late, came, dataclasses.replace(late, kind="second")])
+    rows = (tmp_path / "disturbances.md").read_text().splitlines()
+    assert f"| {trouble.KINDS['memory'].about} | 1 | 1 | 2 | 0 | yes |" in rows
+    assert f"| {trouble.KINDS['second'].about} | 0 | not done: it always came too late | | | |" in rows
+
+
+@pytest.mark.parametrize(
+    ("ended", "second", "counts"),
+    [
+        (False, (2, "compare.py: another command is working in study"), True),
+        (True, (0, "report: study/report.html"), False),  # nobody held the folder any more
+    ],
+)
+def test_a_second_command_counts_where_it_is_refused(
+    tmp_path: Path, ended: bool, second: tuple[int, str], counts: bool
+) -> None:
+    (tmp_path / ".lock").touch()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        first = psutil.Process(process.pid)
+        if ended:
+            process.kill()
+            process.wait()
+        scene = trouble.Scene(tmp_path, tmp_path, first, lambda: second)
+        assert trouble.KINDS["second"].act(scene) is counts
+        if not ended:
+            both = dataclasses.replace(scene, same_command=lambda: (0, "report"))
+            with pytest.raises(AssertionError, match="second command"):
+                trouble.KINDS["second"].act(both)
+
+
+def test_a_worker_without_memory_counts_where_its_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "run.log"
+    runs = [
+        SimpleNamespace(complete=True, directory=tmp_path, document={}),
+        SimpleNamespace(complete=False, directory=tmp_path, document={"reason": "diverged"}),
+    ]
+    monkeypatch.setattr(trouble, "read_study", lambda out: SimpleNamespace(runs=runs))
+    log.write_text("step 1\n")
+    assert not trouble.reports_shortage(tmp_path)
+    code = "import time; held = []\nwhile len(held) < 5000: time.sleep(0.001); held.append(bytearray(2**20))"
+    with (
+        log.open("w") as words,
+        subprocess.Popen([sys.executable, "-c", code, "torch_impl", "run"], stderr=words),
+    ):
+        scene = trouble.Scene(tmp_path, tmp_path, psutil.Process(), lambda: (0, ""))
+        assert trouble.KINDS["memory"].act(scene)
+    assert trouble.KINDS["memory"].came(scene)
+    runs.pop()
+    assert not trouble.reports_shortage(tmp_path)

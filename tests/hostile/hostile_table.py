@@ -2,13 +2,15 @@
 
     python tests/hostile/hostile_table.py [--out benchmarks/results] [--only WORDS]
 
-Each kind runs in a process of its own, forked from one that has everything loaded, under a limit of address space and
-of time: what it took beyond the start is measured by the kernel. With --out: hostile.csv and hostile.md.
+Each kind runs in a process of its own, forked from one that has everything loaded, under a limit of time: what it took
+beyond the start is measured by the kernel. Started by the superuser, who may read everything, that process gives this
+right up. With --out: hostile.csv and hostile.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import resource
@@ -17,6 +19,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,9 +44,10 @@ from common.report import audit_views, costs, reading, tables
 from common.starts import pretrained_of
 
 LIMIT_MIB = 1024
-LIMIT_SECONDS = 5.0
+LIMIT_SECONDS = 5.0  # of CPU time; as many of standing still are a hang
 KILL_SECONDS = 60  # of CPU time, and of wall time twice that
 SIZE = 64
+NOT_TRIED = "not tried"  # this machine cannot make it
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,24 @@ class Row:
     kind: str
     files: int
     expected: str
-    outcome: str  # "left out" | "refused" | "read", or what must not be: "mixed" | "crash" | "killed"
+    # "left out" | "refused" | "read" | "not tried", or what must not be: "mixed" | "crash" | "killed" | "hang"
+    outcome: str
     cpu_seconds: float
+    wall_seconds: float
+    still_seconds: float  # of them, those in which it neither computed nor waited for a core
     mib: float  # largest resident set beyond the start
     reason: str
 
     @property
     def well(self) -> bool:
         return self.outcome == self.expected and self.cpu_seconds < LIMIT_SECONDS and self.mib < LIMIT_MIB
+
+
+def is_hang(cpu: float, wall: float, still: float) -> bool:
+    """Whether a process waited for something that may never come. A busy machine alone makes no hang: there a process
+    waits for a core.
+    """
+    return wall > LIMIT_SECONDS and cpu < wall / 2 and still > LIMIT_SECONDS
 
 
 # --- through the tool: each gives (outcome, reason) ------------------------------------------------------------------
@@ -206,6 +220,33 @@ def in_child(work, seconds: int) -> tuple[dict, resource.struct_rusage, int]:  #
     return (json.loads(said) if said else {}), used, status
 
 
+def obey_permissions() -> None:
+    """Give up the superuser's rights to pass over the permissions of files: DAC_OVERRIDE (1) and DAC_READ_SEARCH (2) of
+    capabilities(7). Another user would not do: Python may lie where that one cannot read it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3; this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the low halves, then the high ones
+    if libc.capget(header, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    for place in range(3):
+        sets[place] &= ~(1 << 1 | 1 << 2)
+    if libc.capset(header, sets):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def still_since(began: float) -> float:
+    """Seconds since `time.monotonic()` was `began` in which this process, then new, neither computed nor waited for a
+    core: its main thread, as Linux counts it; NaN where nothing counts.
+    """
+    wall = time.monotonic() - began
+    try:
+        computed, queued, _ = map(int, Path("/proc/self/schedstat").read_text().split())
+    except (OSError, ValueError):
+        return float("nan")
+    return max(0.0, wall - (computed + queued) / 1e9)
+
+
 def forbid_network() -> None:
     """Nothing that is read may be asked for elsewhere."""
 
@@ -222,29 +263,47 @@ def resident_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def try_kind(kind: Kind, scratch: Path) -> Row | None:
-    """What becomes of one kind; None where this machine cannot make it."""
+def remove(folder: Path) -> None:
+    """Also what its owner may not read."""
+    for inner in [path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()]:
+        inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def try_kind(kind: Kind, scratch: Path) -> Row:
+    """What becomes of one kind."""
     root, out = scratch / "input", scratch / "out"
     for folder in (root, out):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     made, _, _ = in_child(lambda: {"files": prepare(kind, root)}, KILL_SECONDS)
     if "files" not in made:
         raise RuntimeError(f"{kind.name} could not be written: {made}")
     out.mkdir()
     before = resident_mib()
 
-    def work() -> dict[str, str]:
+    began = time.monotonic()
+
+    def work() -> dict[str, object]:
+        own = time.monotonic()
         forbid_network()
+        if kind.forbidden and os.geteuid() == 0:
+            obey_permissions()
+        if kind.forbidden and all(os.access(path, os.R_OK) for path in root.rglob("*")):
+            return {"outcome": NOT_TRIED, "reason": "here everyone may read everything"}
         outcome, reason = drive(kind, root, out, made["files"])
-        return {"outcome": outcome, "reason": reason}
+        return {"outcome": outcome, "reason": reason, "still": still_since(own)}
 
     answer, used, _ = in_child(work, KILL_SECONDS)
+    wall, cpu = time.monotonic() - began, used.ru_utime + used.ru_stime
+    still = float(answer.get("still", wall - cpu))
     stray = [path.name for path in scratch.iterdir() if path.name not in ("input", "out", "study")]
     if stray:
         answer = {"outcome": "crash", "reason": f"wrote {stray} outside of its folder"}
+    if is_hang(cpu, wall, still):
+        answer["outcome"] = "hang"
     return Row(
         kind.group, kind.name, made["files"], kind.expected, answer.get("outcome", "killed"),
-        round(used.ru_utime + used.ru_stime, 2), round(max(0.0, used.ru_maxrss / 1024 - before), 1),
+        round(cpu, 2), round(wall, 2), round(still, 2), round(max(0.0, used.ru_maxrss / 1024 - before), 1),
         " ".join(answer.get("reason", "").split())[:300].replace(str(scratch), "..."),
     )  # fmt: skip
 
@@ -256,11 +315,7 @@ def try_all(wanted: Sequence[Kind]) -> Iterator[tuple[Kind, Row]]:
         in_child(lambda: str(records.write_study(scratch / "study")), KILL_SECONDS)
         warm(scratch)
         for kind in wanted:
-            if kind.name == "folder without permission" and os.geteuid() == 0:
-                continue  # the superuser may read everything
-            row = try_kind(kind, scratch)
-            if row is not None:
-                yield kind, row
+            yield kind, try_kind(kind, scratch)
 
 
 def warm(scratch: Path) -> None:
@@ -274,25 +329,33 @@ def warm(scratch: Path) -> None:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table for a reader, one line a group of kinds with the same fate, then every kind."""
+    tried = [row for row in rows if row.outcome != NOT_TRIED]
+    missing = [f"{row.group}: {row.kind} ({row.reason})" for row in rows if row.outcome == NOT_TRIED]
     head = (
         "| input | kinds | files | left out, with a row | refused in a sentence | read, and rightly | else |"
     )
     text = [
         "# Hostile and odd input", "",
-        f"What became of {len(rows)} kinds of input, each put through the tool as a user would. {NOTICE} "
+        f"What became of {len(tried)} kinds of input, each put through the tool as a user would. {NOTICE} "
         "Data: drawn slices.", "",
         head, "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for group in dict.fromkeys(row.group for row in rows):
-        those = [row for row in rows if row.group == group]
+    for group in dict.fromkeys(row.group for row in tried):
+        those = [row for row in tried if row.group == group]
         counts = [sum(row.outcome == outcome for row in those) for outcome in (LEFT_OUT, REFUSED, READ)]
         cells = [group, len(those), sum(row.files for row in those), *counts, len(those) - sum(counts)]
         text.append(f"| {' | '.join(map(str, cells))} |")
-    text += ["", f"Slowest: {max(row.cpu_seconds for row in rows):.1f} CPU seconds. Largest: "
-             f"{max(row.mib for row in rows):.0f} MiB beyond the start.", "",
-             "| input | kind | files | outcome | CPU s | MiB | reason |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    most = {name: max(getattr(row, name) for row in rows) for name in ("cpu_seconds", "wall_seconds", "mib")}
+    text += ["", f"Not tried: {'; '.join(missing) or 'none'}.", "",
+             f"Slowest: {most['cpu_seconds']:.1f} CPU seconds, {most['wall_seconds']:.1f} by the clock. Largest: "
+             f"{most['mib']:.0f} MiB beyond the start. Still: seconds by the clock in which it neither computed nor "
+             f"waited for a core; more than {LIMIT_SECONDS:.0f} of them, while it computed for less than half of the "
+             "time, are a hang.", "",
+             "| input | kind | files | outcome | CPU s | clock s | still s | MiB | reason |",
+             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for row in rows:
-        cells = [row.group, row.kind, row.files, row.outcome, row.cpu_seconds, round(row.mib), row.reason]
+        cells = [row.group, row.kind, row.files, row.outcome, row.cpu_seconds, row.wall_seconds,
+                 row.still_seconds, round(row.mib), row.reason]  # fmt: skip
         text.append(
             f"| {' | '.join(str(cell).replace('|', chr(92) + '|').replace('<', '&lt;') for cell in cells)} |"
         )
@@ -316,8 +379,8 @@ def main() -> int:
             print(json.dumps(asdict(row) | {"well": row.well, "says": kind.says}), flush=True)
         else:
             mark = "" if row.well and kind.says in row.reason else "  <-- "
-            print(f"{mark}{row.group}: {row.kind}: {row.outcome} ({row.cpu_seconds} s, {row.mib:.0f} MiB) {row.reason}",
-                  flush=True)  # fmt: skip
+            print(f"{mark}{row.group}: {row.kind}: {row.outcome} ({row.cpu_seconds} CPU s in {row.wall_seconds} s, "
+                  f"{row.mib:.0f} MiB) {row.reason}", flush=True)  # fmt: skip
     if options.out:
         results.write_csv(options.out / "hostile.csv", pd.DataFrame(map(asdict, rows)).map(results.defused))
         results.write_text(options.out / "hostile.md", markdown(rows))

@@ -34,6 +34,7 @@ class Kind:
     write: Callable[[Path], int]  # into a sound data set or study; returns how many files
     expected: str  # LEFT_OUT | REFUSED | READ
     says: str = ""  # words of the reason
+    forbidden: bool = False  # nobody has the permission to read it
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------
@@ -241,9 +242,15 @@ def bind_socket(path: Path) -> None:
         os.chdir(here)
 
 
-def unreadable_folder(root: Path) -> int:
-    (root / "Stroke").chmod(0)
-    return 1
+def without_permission(write: Callable[[Path], int], name: str) -> Callable[[Path], int]:
+    """What is written, and then nobody may read this entry of it."""
+
+    def forbid(root: Path) -> int:
+        files = write(root)
+        (root / name).chmod(0)
+        return files
+
+    return forbid
 
 
 def names() -> list[Kind]:
@@ -286,7 +293,22 @@ def names() -> list[Kind]:
             "is no regular file",
         ),
         Kind("entry", "folder named .png", entry(Path.mkdir), READ),
-        Kind("entry", "folder without permission", unreadable_folder, REFUSED, ""),
+        Kind(
+            "entry",
+            "folder without permission",
+            without_permission(lambda root: 1, "Stroke"),
+            REFUSED,
+            "check its permissions",
+            True,
+        ),
+        Kind(
+            "entry",
+            "picture without permission",
+            without_permission(as_picture((".png", encoded(SLICE, "PNG"))), "Stroke/99 (1).png"),
+            LEFT_OUT,
+            "may not be read",
+            True,
+        ),
     ]
 
 
