@@ -30,6 +30,7 @@ from common.distributed import check_gpus
 from common.errors import StudyError
 from common.interpreters import interpreter_of
 from common.measure import utc_now, visible_gpus
+from common.memory_shortage import explained
 from common.results import run_directory
 from common.workers import Crew, work_through
 
@@ -311,6 +312,7 @@ def _run_process(
             lambda event: on_event(run, event),
             append=True,
         )
+        ending = explained(ending, study.recipes[f"{run.task}/{run.model}"].batch_size, study.devices)
         complete = is_complete(study_directory, run)
         if crew.stopping.is_set() and not complete:
             return

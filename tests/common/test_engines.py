@@ -362,7 +362,7 @@ def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> N
         assert scene.of(run)[-1] == expected
         reasons[run.seed] = reason or ""
     assert "killed by SIGKILL" in reasons[0]
-    assert "memory" in reasons[0]
+    assert f"try --batch-size {RECIPE.batch_size // 2} in another --out" in reasons[0]
     assert reasons[2] == (
         "the process ended with exit code 7; its last words in run.log: ImportError: no module named nothing"
     )
