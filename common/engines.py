@@ -28,6 +28,7 @@ from common.config import (
 from common.cuda_packages import NO_GPU
 from common.distributed import check_gpus
 from common.errors import StudyError
+from common.holding import check_there
 from common.interpreters import interpreter_of
 from common.measure import utc_now, visible_gpus
 from common.memory_shortage import explained
@@ -273,6 +274,7 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
     cores = core_slots(study.workers, threads * study.devices)
 
     def work(run: Run, slot: int, crew: Crew) -> None:
+        check_there(study_directory)
         its = threads_for(run, threads)
         _run_process(study_directory, study, run, its, slot, cores[slot], crew, on_event)
 

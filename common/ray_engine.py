@@ -34,6 +34,7 @@ from common.distributed import check_share
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
+from common.holding import check_there
 from common.measure import COMMIT_VARIABLE, utc_now
 from common.memory_shortage import explained
 from common.node import Job
@@ -280,6 +281,7 @@ class _Driver:
 
     def _settle(self, one: _Try, task: Any) -> _Try | None:
         """Judge a run's ended task; returns what is to be tried, None where the run has come to its end."""
+        check_there(self._directory)
         run, directory = one.run, run_directory(self._directory, one.run)
         begun: Mapping[str, Any] = self._begun.pop((str(run.path), one.number), {})
         errors = self._ray.exceptions
