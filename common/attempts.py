@@ -29,6 +29,7 @@ from common import config, fence
 from common.config import NOTICE, RETRIES, Run
 from common.errors import StudyError
 from common.fence import look_anew
+from common.holding import check_there
 from common.measure import utc_now
 from common.names import printable
 from common.results import (
@@ -160,7 +161,11 @@ def settle(
     attempts: Sequence[Attempt],
     on_event: Callable[[Run, dict[str, Any]], object],
 ) -> None:
-    """Record what a run's tries came to, and tell. None of them writes any more, also where one is alive."""
+    """Record what a run's tries came to, and tell. None of them writes any more, also where one is alive.
+
+    StudyError where the study's folder has gone away: that is no failure of the run.
+    """
+    check_there(study_directory)
     last = attempts[-1]
     fence.end(run_directory(study_directory, run))
     record = _read_anew(study_directory, run)
@@ -197,6 +202,7 @@ def told_of_disk(study_directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        check_there(study_directory)
         raise StudyError(
             f"the runs in {study_directory} cannot go on: {error.strerror or error}; what is finished is "
             "kept, the same command goes on from there"

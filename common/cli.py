@@ -293,7 +293,7 @@ def _run(framework: Framework, arguments: argparse.Namespace, console: Console) 
     batch_size = record.study.recipes[f"{run.task}/{run.model}"].batch_size
 
     def work() -> None:
-        with shortage_named(batch_size, record.study.device):
+        with shortage_named(batch_size, record.study.device, record.study.devices):
             execute(framework, arguments.study, run, threads, _emit if leads else lambda event: None, token)
 
     if distributed.under_torchrun():

@@ -28,8 +28,10 @@ from common.config import (
 from common.cuda_packages import NO_GPU
 from common.distributed import check_gpus
 from common.errors import StudyError
+from common.holding import check_there
 from common.interpreters import interpreter_of
 from common.measure import utc_now, visible_gpus
+from common.memory_shortage import explained
 from common.results import run_directory
 from common.workers import Crew, work_through
 
@@ -272,6 +274,7 @@ def run_locally(study_directory: Path, study: Study, runs: Sequence[Run], on_eve
     cores = core_slots(study.workers, threads * study.devices)
 
     def work(run: Run, slot: int, crew: Crew) -> None:
+        check_there(study_directory)
         its = threads_for(run, threads)
         _run_process(study_directory, study, run, its, slot, cores[slot], crew, on_event)
 
@@ -311,6 +314,7 @@ def _run_process(
             lambda event: on_event(run, event),
             append=True,
         )
+        ending = explained(ending, study.recipes[f"{run.task}/{run.model}"].batch_size, study.devices)
         complete = is_complete(study_directory, run)
         if crew.stopping.is_set() and not complete:
             return

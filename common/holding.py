@@ -57,6 +57,40 @@ def hold(directory: Path) -> Iterator[None]:
                 _write(stream, {})
 
 
+def check_there(directory: Path) -> None:
+    """Raise StudyError where a study that was in a folder is there no more, as of a disk or a mount that went away."""
+    if not _has_study(directory):
+        raise StudyError(
+            f"{directory} was there when the command began and has gone away since, with its disk or mount; when it is "
+            "back, the same command goes on, and what is finished is kept"
+        )
+
+
+@contextlib.contextmanager
+def told_where_gone(directory: Path) -> Iterator[None]:
+    """Where a study is in a folder now and is not at the end, this is said (StudyError) in place of what came of it."""
+    there = _has_study(directory)
+    try:
+        yield
+    except (OSError, StudyError) as error:
+        if there:
+            try:
+                check_there(directory)
+            except StudyError as gone:
+                raise gone from error
+        raise
+    if there:
+        check_there(directory)
+
+
+def _has_study(directory: Path) -> bool:
+    """False also where the disk does not answer."""
+    try:
+        return (directory / "study.json").exists()
+    except OSError:
+        return False
+
+
 def unwritable(directory: Path, error: OSError) -> StudyError:
     """The error of a folder that cannot be written."""
     return StudyError(f"{directory} cannot be written: {error.strerror or error}; choose another --out")

@@ -19,6 +19,7 @@ from common.errors import StudyError
 from common.fitting import Emit
 from common.framework import Framework
 from common.ladder_runs import Numbers
+from common.memory_shortage import explained
 from common.results import read_json, write_json
 from common.rungs import Training, climb, training_from_json
 from common.workers import Crew, work_through
@@ -79,7 +80,8 @@ def _work_through_list(
     for attempt in itertools.count(1):
         write_json(path, {"steps": steps, "trainings": [config.to_json(one) for one in todo]})
         answers = _Answers(todo, listener)
-        ending = crew.run(command, environment, directory / f"{name}-{attempt}.log", answers.take)
+        log = directory / f"{name}-{attempt}.log"
+        ending = explained(crew.run(command, environment, log, answers.take))
         todo = todo[answers.count :]
         if not todo or crew.stopping.is_set():
             return

@@ -30,6 +30,7 @@ from common.errors import StudyError
 from common.holding import hold
 from common.leak_runs import LeakTraining, training_directory, trainings_of
 from common.leak_table import WARNING, describe_leak, read_trained, show_measure, training_table
+from common.memory_shortage import explained
 from common.progress import CountProgress, ListProgress
 from common.results import StudyRecord, read_json, write_csv, write_json
 from common.study import describe_source, prepare_study
@@ -187,7 +188,7 @@ def _train_all(
         if cores[slot]:
             command += ["--cores", ",".join(map(str, cores[slot]))]
         environment = worker_environment(training.framework, study.device, study.precision, THREADS, slot)
-        ending = crew.run(command, environment, own / "worker.log", lambda event: None)
+        ending = explained(crew.run(command, environment, own / "worker.log", lambda event: None))
         if not crew.stopping.is_set():
             on_end(training, ending.reason)
 

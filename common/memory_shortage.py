@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from common import measure
 from common.errors import StudyError
+from common.workers import Ending
 
 # PyTorch has a class of its own only for a GPU, JAX for neither; TensorFlow says OOM. Their words, of any version tried
 _WORDS = re.compile(
@@ -31,21 +32,37 @@ def is_shortage(error: BaseException) -> bool:
     return False
 
 
-def advice(batch_size: int, device: str = "", peak_mib: float | None = None) -> str:
+def remedy(batch_size: int | None, devices: int = 1) -> str:
+    """What to try where memory ran out: with a batch that the devices of a run can share, where there is a smaller one.
+
+    `batch_size` None: of a command that has no option for it.
+    """
+    less = "a smaller model or a machine with more memory"
+    if batch_size is None:
+        return f"try fewer processes at a time, {less}"
+    smaller = batch_size // 2 // devices * devices
+    if smaller:
+        return f"try --batch-size {smaller} in another --out, fewer --workers, {less}"
+    share = f" that --devices {devices} can share" if devices > 1 else ""
+    return f"{batch_size} is the smallest batch{share}: try fewer --workers, {less}"
+
+
+def explained(ending: Ending, batch_size: int | None = None, devices: int = 1) -> Ending:
+    """How a worker ended, with what to try where it was for want of memory and it could not say so itself."""
+    if not ending.short:
+        return ending
+    return ending._replace(reason=f"{ending.reason}; {remedy(batch_size, devices)}")
+
+
+def advice(batch_size: int, device: str = "", peak_mib: float | None = None, devices: int = 1) -> str:
     """One sentence: what ran out, with which batch, and what to try."""
     where = "the GPU's memory" if device == "cuda" else "memory"
     held = f" (this process held up to {peak_mib:.0f} MiB)" if peak_mib else ""
-    if batch_size > 1:
-        remedy = (
-            f"try --batch-size {batch_size // 2} in another --out, fewer --workers, or a machine with more"
-        )
-    else:
-        remedy = "try smaller images, fewer --workers, or a machine with more"
-    return f"out of {where} with batches of {batch_size}{held}; {remedy}"
+    return f"out of {where} with batches of {batch_size}{held}; {remedy(batch_size, devices)}"
 
 
 @contextmanager
-def shortage_named(batch_size: int, device: str) -> Iterator[None]:
+def shortage_named(batch_size: int, device: str, devices: int = 1) -> Iterator[None]:
     """A StudyError in place of a framework's own when memory runs out, whose traceback goes to standard error."""
     try:
         yield
@@ -55,4 +72,4 @@ def shortage_named(batch_size: int, device: str) -> Iterator[None]:
         if not is_shortage(error):
             raise
         traceback.print_exc()
-        raise StudyError(advice(batch_size, device, measure.peak_rss_mib())) from error
+        raise StudyError(advice(batch_size, device, measure.peak_rss_mib(), devices)) from error

@@ -34,7 +34,9 @@ from common.distributed import check_share
 from common.energy import BESIDE_OTHERS
 from common.engines import OnEvent
 from common.errors import StudyError
+from common.holding import check_there
 from common.measure import COMMIT_VARIABLE, utc_now
+from common.memory_shortage import explained
 from common.node import Job
 from common.parcels import Parcel
 from common.progress import format_seconds
@@ -279,6 +281,7 @@ class _Driver:
 
     def _settle(self, one: _Try, task: Any) -> _Try | None:
         """Judge a run's ended task; returns what is to be tried, None where the run has come to its end."""
+        check_there(self._directory)
         run, directory = one.run, run_directory(self._directory, one.run)
         begun: Mapping[str, Any] = self._begun.pop((str(run.path), one.number), {})
         errors = self._ray.exceptions
@@ -288,7 +291,7 @@ class _Driver:
             broken = isinstance(error.cause, OSError)  # its disk, its mount: another node may do
             answer = {"ending": (None if broken else 1, f"its node could not carry it out: {error.cause!r}")}
         except errors.RayError as error:
-            answer = {"ending": (None, _explain_loss(error))}
+            answer = {"ending": _explain_loss(error)}
         if answer.get("unseen"):
             if self._data is None:
                 self._data = pack(
@@ -298,7 +301,8 @@ class _Driver:
         begun = {**begun, **answer}
         if begun.get("files") is not None:
             bring_home(directory, begun["files"])
-        ending = Ending(*answer["ending"])
+        recipe = self._study.recipes[f"{run.task}/{run.model}"]
+        ending = explained(Ending(*answer["ending"]), recipe.batch_size, self._study.devices)
         if answer.get("complete") and not await_record(self._directory, run):  # over which nothing is written
             reason = f"it is complete on its node, but {directory} does not show that here; mend the disk they share"
             self._on_event(run, {"failed": f"{reason} and give the same command again"})
@@ -310,7 +314,7 @@ class _Driver:
         past = (*one.past, last)
         if not complete and may_retry(ending, len(past)):
             self._on_event(run, {"again": ending.reason})
-            factor = one.memory_factor * (2 if ending.code is not None or "memory" in ending.reason else 1)
+            factor = one.memory_factor * (2 if ending.code is not None or ending.short else 1)
             return _Try(run, utc_now(), one.number + 1, past, factor)
         settle(self._directory, run, "ray", past, self._on_event)
         self._memory.learn(read_run(self._directory, run))
@@ -378,13 +382,14 @@ def _no_node(demand: Demand, nodes: Sequence[Node]) -> str:
     )
 
 
-def _explain_loss(error: Exception) -> str:
-    """One sentence for a task that ended without an answer."""
+def _explain_loss(error: Exception) -> Ending:
+    """Of a task that ended without an answer."""
     known = {
-        "OutOfMemoryError": "its node ran out of memory, and Ray ended it; try a smaller batch or fewer runs at a time",
+        "OutOfMemoryError": "its node ran out of memory, and Ray ended it",
         "NodeDiedError": "its node was lost",
         "WorkerCrashedError": "its process on the cluster was killed, or its node was lost",
     }
     name = type(error).__name__
     said = (str(error).strip().splitlines() or [""])[0][:200]
-    return known.get(name, f"the cluster lost it ({name}: {said})")
+    reason = known.get(name, f"the cluster lost it ({name}: {said})")
+    return Ending(None, reason, short=name == "OutOfMemoryError")

@@ -24,7 +24,7 @@ from common.data.splits import split_table, task_split, why_not
 from common.distributed import check_devices
 from common.engines import LOCAL, check_framework, execute, opened, resolve_device
 from common.errors import StudyError
-from common.holding import hold, unwritable
+from common.holding import hold, told_where_gone, unwritable
 from common.measure import utc_now
 from common.pretrained import Pretrained, resolve_weights
 from common.progress import CountProgress, GridProgress
@@ -242,7 +242,7 @@ def carry_out(study: Study, directory: Path, console: Console, engine: Engine = 
             console.print(
                 f"{finished} of {len(study.runs())} runs are finished already and kept", markup=False
             )
-        with opened(engine if waiting else LOCAL) as cluster:
+        with told_where_gone(directory), opened(engine if waiting else LOCAL) as cluster:
             if cluster:
                 console.print(cluster, markup=False)
             with GridProgress(console, waiting, finished) as progress:
@@ -265,8 +265,9 @@ def report_study(directory: Path, console: Console, pictures: bool = True) -> No
         write_report,
     )
 
-    path = write_report(directory, slice_reader(read_study(directory)) if pictures else None)
-    console.print(terminal_summary(directory))
+    with told_where_gone(directory):
+        path = write_report(directory, slice_reader(read_study(directory)) if pictures else None)
+        console.print(terminal_summary(directory))
     console.print(f"report: {path}", markup=False, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from common import config
 from common.config import PARITY_TASKS, Run
 from common.engines import worker_command, worker_environment
+from common.memory_shortage import explained
 from common.progress import GridProgress
 from common.results import StudyRecord, write_json
 from common.trace import TraceJob, TracePlan
@@ -77,12 +78,13 @@ def trace_sides(
         plan = TracePlan(side.framework, study.device, precision, side.threads, jobs)
         write_json(path, config.to_json(plan))
         progress.tell(side.run, {"started": ""})
-        code, reason, _ = crew.run(
+        ending = crew.run(
             worker_command(side.framework, "trace", str(path)),
             worker_environment(side.framework, study.device, precision, side.threads, slot),
             traces.parent / f"{side.model}, {side.title}.log",
             lambda event: progress.tell(side.run, event),
         )
+        code, reason = ending.code, explained(ending).reason
         if not crew.stopping.is_set():
             progress.tell(side.run, {"failed": reason} if code else {"complete": True})
             settle(side, reason if code else "")

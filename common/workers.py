@@ -36,6 +36,9 @@ class Ending(NamedTuple):
     code: int | None  # exit code, below 0 the signal that ended it; None: it was lost with its node
     reason: str  # one sentence; of no meaning where all went well
     told: bool = False  # whether the worker gave the reason itself
+    short: bool = (
+        False  # whether memory had run out, or may have: what to try is told by `common.memory_shortage`
+    )
 
     @property
     def unexplained(self) -> bool:
@@ -105,8 +108,9 @@ def follow(
                 on_event(event)
     except BaseException as error:
         events.throw(error)  # ends the process, and raises it again
-    explained = reason or explain_exit(process.returncode, log, kernel_kills() > killed_before, since)
-    return Ending(process.returncode, explained, bool(reason))
+    code = process.returncode
+    explained = reason or explain_exit(code, log, kernel_kills() > killed_before, since)
+    return Ending(code, explained, bool(reason), short=not reason and code == -signal.SIGKILL)
 
 
 class Crew:
@@ -198,9 +202,9 @@ def explain_exit(code: int, log: Path, out_of_memory: bool = False, since: int =
         place = "".join(lines[crashes[-1] + 1 : crashes[-1] + 2])[:300]
         last = f" at {place}; {log.name} tells how it came there"
     if code == -signal.SIGKILL and out_of_memory:
-        return "the kernel killed the process, for memory had run out; try a smaller --batch-size or fewer --workers"
+        return "the kernel killed the process, for memory had run out"
     if code == -signal.SIGKILL:
-        return "the process was killed by SIGKILL, which is how a system short of memory ends it; try a smaller batch"
+        return "the process was killed by SIGKILL, which is how a system short of memory ends it"
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}{last}"
     return f"the process ended with exit code {code}{last}"

@@ -6,7 +6,7 @@ stopped by Ctrl-C or a full disk, goes on with the shard it was at, and ends wit
 alone, by whatever number of processes. What was finished is checked by its digests whenever a study's command starts;
 a damaged shard is built again. Only one command at a time works in a study's folder (`common.holding.hold`).
 
-With `room` for only some of the pixels the first shards keep theirs; the other slices are decoded from their files
+With `room` for only some of the pixels the first slices keep theirs; the other slices are decoded from their files
 whenever they are read. What a run reads is the same, bit for bit. Caches of versions before shards, one array for all,
 are read as they are.
 """
@@ -33,6 +33,7 @@ from common.data.shards import (
     Block,
     DoubtfulMask,
     Unreadable,
+    kept_rows,
     mask_bytes,
     read_rows,
     row_digest,
@@ -173,7 +174,7 @@ def _sharded(directory: Path, document: dict[str, Any]) -> Cache:
         files.append((f"images-{number:05d}.npy", f"masks-{number:05d}.npy"))
     if joined_digests(parts) != (document["sha256"], document["masks_sha256"]):
         raise StudyError(f"{directory / 'cache.json'} tells other digests than its shards; {REMEDY}")
-    limited = any(part["images"] is None for part in parts)
+    limited = any(part["digests"] for part in parts)
     paths = read_json(directory / "sources.json", config.MAX_TABLE_BYTES) if limited else {}
     return _assemble(directory, document, parts, files, paths)
 
@@ -213,9 +214,12 @@ def _assemble(
     for part, (image_file, mask_file) in zip(parts, files, strict=True):
         ids = part["ids"]
         rows |= {sample_id: row for row, sample_id in enumerate(ids, start=count) if sample_id}
-        images.append(_block(directory / image_file, part["images"], count, len(ids), size**2))
-        if part["images"] is None:
-            known = zip(ids, part["digests"], strict=True)
+        kept = kept_rows(part)
+        if kept:
+            images.append(_block(directory / image_file, part["images"], count, kept, size**2))
+        if kept < len(ids):
+            images.append(Block(count + kept, len(ids) - kept, None))
+            known = zip(ids[kept:], part["digests"], strict=True)
             sources |= {sample_id: (paths[sample_id], digest) for sample_id, digest in known if sample_id}
         count += len(ids)
         if with_masks:
@@ -244,10 +248,8 @@ def _assemble(
     )
 
 
-def _block(path: Path, file: dict[str, Any] | None, first: int, count: int, row_bytes: int) -> Block:
-    """Rows in a file, which must have the stated size; without one, rows that are not kept."""
-    if file is None:
-        return Block(first, count, None)
+def _block(path: Path, file: dict[str, Any], first: int, count: int, row_bytes: int) -> Block:
+    """Rows in a file, which must have the stated size."""
     if file["bytes"] != file["offset"] + count * row_bytes:
         raise StudyError(f"{path} does not hold {count} rows of {row_bytes} bytes; {REMEDY}")
     if not path.exists() or path.stat().st_size != file["bytes"]:

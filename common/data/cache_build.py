@@ -26,6 +26,7 @@ from common.data.one_array import is_whole_array
 from common.data.samples import NO_LESION, samples_digest
 from common.data.shards import (
     Sample,
+    kept_rows,
     mask_bytes,
     shard_path,
     shard_rows,
@@ -111,7 +112,8 @@ def fill_cache(
         samples = samples.sort_values("id", kind="stable")
     step = int(finished["rows_per_shard"]) if finished else shard_rows(size)
     spans = [range(first, min(first + step, len(samples))) for first in range(0, len(samples), step)]
-    keeps = [room is None or span.stop * size**2 <= room for span in spans]
+    rows = len(samples) if room is None else room // size**2
+    keeps = [min(max(rows - span.start, 0), len(span)) for span in spans]
     done = _done(directory, spans, keeps, size, masks, finished, say)
     missing = [number for number in range(len(spans)) if number not in done]
     if finished and not missing and _tells_digests(finished, list(done.values())):
@@ -167,7 +169,7 @@ class _Plan:
     directory: Path
     masks: bool
     spans: Sequence[range]  # rows of each shard
-    keeps: Sequence[bool]  # whether its pixels have room
+    keeps: Sequence[int]  # for the pixels of how many of them there is room
 
     def rows(self, number: int) -> list[Sample]:
         """The samples of a shard."""
@@ -212,13 +214,13 @@ def _tells_digests(document: dict[str, Any], done: Sequence[_Digests]) -> bool:
 def _done(
     directory: Path,
     spans: Sequence[range],
-    keeps: Sequence[bool],
+    keeps: Sequence[int],
     size: int,
     masks: bool,
     finished: dict[str, Any] | None,
     say: Say,
 ) -> dict[int, _Digests]:
-    """The shards that are whole, by their digests; those that have room for pixels now, and have none, are not."""
+    """The shards that are whole, by their digests; those that have room for more pixels now than they keep are not."""
     done: dict[int, _Digests] = {}
     over = 0  # slices whose pixels were kept before the limit was lowered
     for number, span in enumerate(spans):
@@ -235,9 +237,9 @@ def _done(
                 say(
                     f"shard {number + 1} of {len(spans)} of the cache {directory.name} is damaged and is built again"
                 )
-        elif document["images"] is not None or not keeps[number]:
+        elif (beyond := kept_rows(document) - keeps[number]) >= 0:
             done[number] = _digests(path, document)
-            over += 0 if document["images"] is None or keeps[number] else len(span)
+            over += beyond
     if over:
         say(
             f"the pixels of {over:,} slices at {size} px are beyond --cache-limit and stay, as an earlier command kept "
@@ -302,12 +304,11 @@ def _write_sources(
     path = directory / "sources.json"
     places: dict[str, str] = {}
     for number, span in enumerate(spans):
-        if read_json(shard_path(directory, number), config.MAX_TABLE_BYTES)["images"] is None:
-            table = samples.iloc[span.start : span.stop]
-            places |= {
-                name: _seen_from(directory, where)
-                for name, where in zip(table["id"], table["path"], strict=True)
-            }
+        kept = kept_rows(read_json(shard_path(directory, number), config.MAX_TABLE_BYTES))
+        table = samples.iloc[span.start + kept : span.stop]
+        places |= {
+            name: _seen_from(directory, where) for name, where in zip(table["id"], table["path"], strict=True)
+        }
     if not places:
         path.unlink(missing_ok=True)
     elif not (refresh and _read_or_none(path) == places):
@@ -326,13 +327,13 @@ def _seen_from(directory: Path, path: str) -> str:
 
 def _check_disk(plan: _Plan, missing: Sequence[int], say: Say) -> None:
     """Tell what is going to be written where it is much. Raises StudyError where the disk has not enough for it."""
-    pixels = sum(len(plan.spans[number]) for number in missing if plan.keeps[number]) * plan.size**2
+    pixels = sum(plan.keeps[number] for number in missing) * plan.size**2
     whole = cache_need(plan.samples, plan.size, plan.masks)
     asked = sum(1 for number in missing for one in plan.rows(number) if one.asked) if plan.masks else 0
     need = pixels + asked * mask_bytes(plan.size)
     place = next(folder for folder in (plan.directory, *plan.directory.parents) if folder.exists())
     free = shutil.disk_usage(place).free
-    if need >= config.CACHE_TOLD_BYTES or not all(plan.keeps):
+    if need >= config.CACHE_TOLD_BYTES or sum(plan.keeps) < len(plan.samples):
         total = in_bytes(whole.pixels + whole.masks)
         say(
             f"the cache of {len(plan.samples):,} slices at {plan.size} px takes {total}; {in_bytes(need)} are written "
@@ -348,7 +349,7 @@ def _check_disk(plan: _Plan, missing: Sequence[int], say: Say) -> None:
 
 def _tell_uncached(plan: _Plan, seconds: float, missing: Sequence[int], processes: int, say: Say) -> None:
     """How many slices are decoded whenever they are read, and about how long that takes an epoch of all of them."""
-    count = sum(len(span) for span, keep in zip(plan.spans, plan.keeps, strict=True) if not keep)
+    count = len(plan.samples) - sum(plan.keeps)
     decoded = sum(len(plan.spans[number]) for number in missing)
     if count and decoded:
         each = seconds * processes / decoded

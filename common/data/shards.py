@@ -4,9 +4,10 @@
     masks-00000.npy     (lesions, bytes) uint8: a row for each sample with a lesion mask, packed by `results.pack_masks`
     shard-00000.json    what is known of its samples, size and digest of its files; written last
 
-A shard without `images` keeps no pixels, because `--cache-limit` left no room: its slices are decoded whenever they are
-read, and `digests` tells a picture that changed. Its masks are kept always: finding one in a painted picture takes far
-longer than decoding a slice, and packed they are an eighth of its size.
+Where `--cache-limit` left no room, a shard keeps the pixels of its first rows only, or none and has no `images`: its
+other slices are decoded whenever they are read, and `digests`, one for each, tells a picture that changed. Its masks
+are kept always: finding one in a painted picture takes far longer than decoding a slice, and packed they are an eighth
+of its size.
 """
 
 from __future__ import annotations
@@ -146,6 +147,11 @@ MASKS = {"ids": list, "sha256": str, "empty": list, "unknown": list, "unreadable
 FILE = {"bytes": int, "offset": int, "sha256": str}
 
 
+def kept_rows(document: Mapping[str, Any]) -> int:
+    """How many of a shard's rows, its first, keep their pixels."""
+    return len(document["ids"]) - len(document["digests"])
+
+
 def whole_shard(directory: Path, number: int, samples: int, size: int, masks: bool) -> dict[str, Any] | None:
     """The description of a finished shard of so many samples whose files have the digests that it tells; else None."""
     try:
@@ -167,7 +173,8 @@ def _describes(document: dict[str, Any], samples: int, size: int, masks: bool) -
     images, lesions = document["images"], document["masks"]
     if not _has(document, SHARD) or len(document["ids"]) != samples or (lesions is not None) != masks:
         return False
-    held = len(document["digests"]) == samples if images is None else _holds(images, samples, size**2)
+    kept = kept_rows(document)
+    held = kept == 0 if images is None else kept > 0 and _holds(images, kept, size**2)
     for one in document["unreadable"]:
         Unreadable(**one)
     if lesions is not None:
@@ -200,13 +207,13 @@ def write_shard(
     results: Iterator[Slice | ImageError],
     size: int,
     with_masks: bool,
-    keep_pixels: bool,
+    kept: int,
 ) -> dict[str, Any]:
     """Write the files of a shard from the next of the decoded samples, the description last; returns the description.
 
-    Holds the shard's pixels in memory, `config.CACHE_SHARD_BYTES` at most.
+    The first `kept` rows keep their pixels. Holds the shard's pixels in memory, `config.CACHE_SHARD_BYTES` at most.
     """
-    images = np.zeros((len(samples) if keep_pixels else 0, size, size), dtype=np.uint8)
+    images = np.zeros((min(kept, len(samples)), size, size), dtype=np.uint8)
     lesions = np.zeros((sum(1 for one in samples if one.asked), mask_bytes(size)), dtype=np.uint8)
     ids: list[str] = []  # row -> sample id, "" where the picture could not be read
     unreadable: list[Unreadable] = []
@@ -219,11 +226,11 @@ def write_shard(
     digest, masks_digest = hashlib.sha256(), hashlib.sha256()
     for sample, result in zip(samples, islice(results, len(samples)), strict=True):
         decoded = None if isinstance(result, ImageError) else result
-        if keep_pixels and decoded:
+        if len(ids) >= len(images):
+            digests.append(row_digest(decoded.image) if decoded else "")
+        elif decoded:
             images[len(ids)] = decoded.image
         ids.append(sample.id if decoded else "")
-        if not keep_pixels:
-            digests.append(row_digest(decoded.image) if decoded else "")
         if decoded:
             digest.update(decoded.image.data)
             if sample.pixel_mm:
@@ -248,12 +255,12 @@ def write_shard(
             if decoded.mask_doubt:
                 doubtful_masks.append(DoubtfulMask(sample.id, **vars(decoded.mask_doubt)))
     path = directory / f"images-{number:05d}.npy"
-    if not keep_pixels:  # of an earlier, damaged shard
+    if not len(images):  # of an earlier, damaged shard
         path.unlink(missing_ok=True)
     document: dict[str, Any] = {
         "ids": ids,
         "sha256": digest.hexdigest(),
-        "images": save_rows(path, images) if keep_pixels else None,
+        "images": save_rows(path, images) if len(images) else None,
         "digests": digests,
         "unreadable": [vars(row) for row in unreadable],
         "grid_mm": grid_mm,

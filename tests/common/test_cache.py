@@ -714,6 +714,30 @@ def test_more_room_later_keeps_the_rest(tmp_path: Path, samples: pd.DataFrame) -
     assert text.endswith(f"delete {grown.directory} to free 4.86 kB")
 
 
+@pytest.mark.parametrize("kept", [0, 1, 4, 5, 12, 23, 24])
+def test_a_limit_is_used_to_the_slice(
+    tmp_path: Path, samples: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Also within a shard, and whether all are one or there are many; what is read and told stays the same."""
+    for name, shard_slices in (("one", 100), ("many", 5)):
+        monkeypatch.setattr(config, "CACHE_SHARD_BYTES", shard_slices * 256)
+        whole = build_cache(samples, 16, tmp_path / name / "whole")
+        said: list[str] = []
+        part = build_cache(samples, 16, tmp_path / name / "part", room=kept * 256 + 255, say=said.append)
+        assert sum(block.count for block in part.images if block.path) == kept
+        on_disk = sum(path.stat().st_size for path in part.directory.glob("images-*.npy"))
+        files = len(list(part.directory.glob("images-*.npy")))
+        assert on_disk == kept * 256 + files * 128  # their headers
+        assert (part.sha256, part.rows, part.grid_mm) == (whole.sha256, whole.rows, whole.grid_mm)
+        np.testing.assert_array_equal(part.read(list(part.rows)), whole.read(list(part.rows)))
+        assert any(f"no room for {24 - kept} of 24 slices" in text for text in said) == (kept < 24)
+        assert build_cache(samples, 16, tmp_path / name / "part", room=kept * 256) == part
+        more = build_cache(samples, 16, tmp_path / name / "part", room=min(kept + 3, 24) * 256)
+        assert sum(block.count for block in more.images if block.path) == min(kept + 3, 24)
+        grown = build_cache(samples, 16, tmp_path / name / "part")
+        assert files_of(grown.directory) == files_of(whole.directory)
+
+
 @pytest.mark.usefixtures("shards_of_five")
 def test_moved_pictures_are_found_and_changed_ones_refused(tmp_path: Path, samples: pd.DataFrame) -> None:
     whole = build_cache(samples, 16, tmp_path / "whole")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,7 @@ class Scene:
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     write_worker(tmp_path / "modules", "fake_worker", FAKE_WORKER, monkeypatch)
     (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")  # of which only its being there is looked at
     return Scene(tmp_path / "study")
 
 
@@ -362,7 +364,7 @@ def test_a_worker_that_dies_is_recorded_and_the_others_finish(scene: Scene) -> N
         assert scene.of(run)[-1] == expected
         reasons[run.seed] = reason or ""
     assert "killed by SIGKILL" in reasons[0]
-    assert "memory" in reasons[0]
+    assert f"try --batch-size {RECIPE.batch_size // 2} in another --out" in reasons[0]
     assert reasons[2] == (
         "the process ended with exit code 7; its last words in run.log: ImportError: no module named nothing"
     )
@@ -469,6 +471,27 @@ def test_a_folder_that_can_no_longer_be_written_is_named(
     study = grid_of(3)
     assert scene.status(study.runs()[0]) == ("complete", None)
     assert read_run(scene.directory, study.runs()[2]) is None  # never begun
+
+
+def test_a_study_that_goes_away_ends_the_grid_and_is_named(scene: Scene) -> None:
+    """A mount that is gone: what is left is no failure of runs, and nothing is written to where the mount was."""
+    lost = scene.directory.with_name("lost")
+
+    def lose(run: Run, event: dict[str, Any]) -> None:
+        if run.seed == 1 and "pid" in event:
+            scene.directory.rename(lost)
+            scene.directory.mkdir()
+
+    scene.on_event = lose
+    with pytest.raises(StudyError, match=r"study was there .* gone away .*the same command goes on"):
+        scene.run({1: "fails after a second"}, runs=3)
+    assert not [path for path in scene.directory.rglob("*") if path.is_file()]
+    assert [run.seed for run, _ in scene.events if run.seed == 2] == []
+    shutil.rmtree(scene.directory)
+    lost.rename(scene.directory)
+    scene.on_event = lambda run, event: None
+    study = scene.run({}, runs=3)
+    assert [scene.status(run) for run in study] == [("complete", None)] * 3
 
 
 @pytest.fixture

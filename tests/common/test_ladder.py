@@ -575,7 +575,7 @@ def test_a_process_that_dies_loses_only_what_it_was_at(scene: Scene, study: Stud
     assert reasons[0].startswith("the process was killed by SIGKILL")
     assert reasons[1] == "the training loss is nan at step 3"
     for one, reason in failed.items():
-        assert f"{one.label} failed: {reason}" in scene.said
+        assert f"{one.label} failed: {reason}" in " ".join(scene.said.split())
     ((_, defaults),) = ladders_of(study).items()
     lost = {place for one in failed for place in one.rungs}
     rows = scene.table().query("measure == 'loss'")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common import workers
+from common.config import Recipe, Study
+from common.distributed import check_devices
 from common.errors import StudyError
-from common.memory_shortage import advice, is_shortage, shortage_named
-from common.workers import Crew, explain_exit, kernel_kills
+from common.memory_shortage import advice, explained, is_shortage, remedy, shortage_named
+from common.workers import Crew, Ending, explain_exit, kernel_kills
 
 
 def test_numpys_own_error_is_one() -> None:
@@ -61,6 +64,36 @@ def test_the_advice_names_a_smaller_batch_while_there_is_one() -> None:
     assert "up to 300 MiB" in advice(8, "cpu", 299.7)
 
 
+@pytest.mark.parametrize("devices", [1, 2, 3, 4])
+def test_the_batch_to_try_is_one_that_the_devices_can_share(devices: int) -> None:
+    """Of every batch that they could share: the next smaller half, or none, and then what else there is to do."""
+    for batch_size in range(devices, 12 * devices + 1, devices):
+        said = remedy(batch_size, devices)
+        named = re.search(r"--batch-size (\d+)", said)
+        assert (named is None) == (batch_size == devices)
+        assert "fewer --workers, a smaller model" in said
+        if named is None:
+            assert said.startswith(f"{batch_size} is the smallest batch")
+            continue
+        assert 0 < int(named[1]) <= batch_size / 2
+        check_devices(
+            Study(frameworks=("torch",), devices=devices, recipes={"binary/cnn": Recipe(1, int(named[1]))})
+        )
+    with (
+        pytest.raises(StudyError, match=r"--batch-size 2 in another --out"),
+        shortage_named(6, "cpu", devices=2),
+    ):
+        raise MemoryError
+
+
+def test_a_killed_worker_gets_the_same_advice() -> None:
+    killed = Ending(-9, "the kernel killed the process, for memory had run out", short=True)
+    assert explained(killed, 6, 2).reason == f"{killed.reason}; {remedy(6, 2)}"
+    assert "--batch-size" not in explained(killed).reason  # of a command without the option
+    crashed = Ending(-11, "the process was ended by SIGSEGV")
+    assert explained(crashed, 6, 2) == crashed
+
+
 def test_the_kernels_kills_are_read_from_whichever_file_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +112,7 @@ def test_the_kernels_kills_are_read_from_whichever_file_tells(
 def test_a_kill_by_the_kernel_is_told_from_one_by_hand(tmp_path: Path) -> None:
     log = tmp_path / "run.log"
     log.write_text("")
-    assert "memory had run out; try a smaller --batch-size" in explain_exit(-9, log, out_of_memory=True)
+    assert explain_exit(-9, log, out_of_memory=True).endswith("for memory had run out")
     assert "killed by SIGKILL" in explain_exit(-9, log)
     assert "SIGTERM" in explain_exit(-15, log, out_of_memory=True)
 

@@ -39,9 +39,10 @@ from common.attempts import FILE
 from common.config import Engine, Run, Study
 from common.engines import execute, opened
 from common.errors import StudyError
+from common.memory_shortage import explained
 from common.progress import GridProgress
 from common.ray_cluster import check_address, connected
-from common.ray_engine import MARK
+from common.ray_engine import MARK, _explain_loss
 from common.results import RunRecord, read_json, read_run, run_directory
 from common.study import carry_out, missing_runs, prepare_study
 
@@ -271,6 +272,13 @@ def test_a_killed_worker_and_a_lost_node_cost_no_run(
     assert not list(world.hangs.parent.glob("stroke-frameworks-*/*/shipped"))  # nothing is left on the nodes
 
 
+def test_memory_that_ray_saw_run_out_is_told_from_other_losses() -> None:
+    short, lost = (_explain_loss(one("gone")) for one in (ray.exceptions.OutOfMemoryError, ConnectionError))
+    assert "--batch-size 2 in another --out" in explained(short, 4).reason
+    assert explained(lost, 4).reason == "the cluster lost it (ConnectionError: gone)"
+    assert (short.unexplained, lost.unexplained) == (True, True)
+
+
 def raylet_of(added: Any) -> int:
     (process,) = added.all_processes["raylet"]
     pid: int = process.process.pid
@@ -290,6 +298,7 @@ def test_a_wrong_configuration_is_not_tried_again(
     reasons = [told.of(run, "failed") for run in runs]
     assert reasons[0] == ["the device has no memory left"]
     assert "killed by SIGKILL" in reasons[1][0]
+    assert f"try --batch-size {RECIPE.batch_size // 2} in another --out" in reasons[1][0]
     assert reasons[2][0].endswith("its last words in run.log: ImportError: no module named nothing")
     assert reasons[3] == []
     assert told.of(runs[3], "steps") == [2]

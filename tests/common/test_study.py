@@ -23,7 +23,7 @@ from common.holding import hold
 from common.results import discard_damaged, read_json, read_run, read_study, run_directory, write_json
 from common.run import execute, record_failure
 from common.slices import slice_reader
-from common.study import carry_out, missing_runs, prepare_study, run_study
+from common.study import carry_out, missing_runs, prepare_study, report_study, run_study
 
 __all__ = ["tiny_world"]  # a fixture
 ROOT = Path(__file__).resolve().parents[2]
@@ -481,3 +481,28 @@ def test_a_moved_study_goes_on(data: Path, directory: Path, here: Here) -> None:
     assert failed == []
     assert len(here.executed) == 4
     assert read_json(moved / "study.json")["study"]["seeds"] == 2
+
+
+def test_a_study_that_goes_away_is_told_as_that(
+    data: Path, directory: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails for it, or nothing: the remedy is not to give the folder of a study."""
+    lost = directory.with_name("lost")
+
+    def lose(*_: object) -> None:
+        directory.rename(lost)
+
+    gone = r"study was there when the command began .*gone away.*the same command goes on"
+    with monkeypatch.context() as change:
+        change.setattr(study_module, "run_study", lose)
+        with pytest.raises(StudyError, match=gone):
+            follow(make_study(data, frameworks=("tiny-a",), seeds=1), directory)
+    lost.rename(directory)
+    failed, _ = follow(make_study(data, frameworks=("tiny-a",), seeds=1), directory)
+    assert (failed, len(here.executed)) == ([], 1)
+    with monkeypatch.context() as change:
+        change.setattr(study_module, "slice_reader", lose)
+        with pytest.raises(StudyError, match=gone):
+            report_study(directory, Console(file=io.StringIO()))
+    with pytest.raises(StudyError, match="give the folder of a study"):  # it was not there when this began
+        report_study(directory, Console(file=io.StringIO()))

@@ -145,7 +145,7 @@ def write_cache(directory: Path, samples: pd.DataFrame, size: int = 16) -> Cache
         packed = None if label == "normal" else pack_masks(make_mask(label, size)[np.newaxis])[0]
         rows.append(Sample(name, path, mask, "" if packed is None else mask, ""))
         slices.append(Slice(make_slice(label, name, size=size), size, packed, None))
-    part = write_shard(directory, 0, rows, iter(slices), size, with_masks=True, keep_pixels=True)
+    part = write_shard(directory, 0, rows, iter(slices), size, with_masks=True, kept=len(rows))
     digests = {"sha256": part["sha256"], "masks_sha256": part["masks"]["sha256"]}
     document = {"form": 2, "size": size, "rows_per_shard": len(rows), **digests}
     write_json(directory / "cache.json", document | {"shards": [file_digest(directory / "shard-00000.json")]})

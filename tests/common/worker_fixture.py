@@ -63,6 +63,9 @@ elif fault == "fails after its record":
     sys.exit(1)
 elif fault == "sleeps":
     time.sleep(60)
+elif fault == "fails after a second":
+    time.sleep(1)
+    sys.exit(2)
 elif fault == "babbles":
     sys.stdout.buffer.write(b"\\xff\\xfe no text\\n[1, 2]\\n3\\nnull\\n{broken\\n\\n" + b"x" * 200_000 + b"\\n")
     sys.stderr.write("y" * 200_000 + "\\n")
