@@ -188,7 +188,7 @@ def write_tables(out: Path, outcomes: Sequence[Outcome]) -> None:
         "",
         f"Written by `python -m benchmarks.disturbances`. {NOTICE} The pictures are drawn heads of the phantom.",
         "",
-        f"Study: `{' '.join((*STUDY, *SIZE))}`. Each study was disturbed once, at a moment drawn at random, and the same "
+        f"Study: `{' '.join((*STUDY, *SIZE))}`. Each was disturbed at one moment, drawn at random, and the same "
         "command was given again until it ended well. A time counts only where the trouble came: the command was still "
         "at work, a second command was refused, a run that got no memory reported that. Equal: predictions, weights, "
         "histories (but their seconds) and tables are those of a study that nobody disturbed, bit for bit.",
