@@ -201,7 +201,7 @@ def write_tables(out: Path, outcomes: Sequence[Outcome]) -> None:
         tried = [outcome for outcome in those if outcome.commands and outcome.disturbed]
         about = KINDS[kind].about
         if not tried:
-            why = "not done: it always came too late" if those[0].commands else those[0].said
+            why = "not done: it came too late, or no run reported it" if those[0].commands else those[0].said
             lines.append(f"| {about} | 0 | {why} | | | |")
             continue
         ends = ", ".join(str(code) for code in sorted({outcome.first_exit for outcome in tried}))
@@ -210,6 +210,9 @@ def write_tables(out: Path, outcomes: Sequence[Outcome]) -> None:
         lost = sum(outcome.lost for outcome in those)
         same = "yes" if equal == len(those) else f"{equal} of {len(those)}"
         lines.append(f"| {about} | {len(tried)} | {ends} | {commands} | {lost} | {same} |")
+    uncounted = [KINDS[outcome.kind].about for outcome in outcomes if not outcome.disturbed]
+    again = "; ".join(f"{about}: {uncounted.count(about)}" for about in dict.fromkeys(uncounted))
+    lines += ["", f"Not counted, for the trouble came too late or no run reported it: {again or 'none'}."]
     write_text(out / "disturbances.md", "\n".join(lines) + "\n")
 
 
